@@ -1,0 +1,95 @@
+"""The thresholds corolla is held to. Told, never enforced: a benchmark is not a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from suite.network_cases import LIBCOROLLA, RAW
+from suite.results import Results
+
+NETWORK_GROUPS = ("echo", "connections", "http")
+
+SUBJECT = "corolla"
+
+# The ratio, if it was measured, and a remark.
+Find = Callable[[Results], tuple[float | None, str]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    text: str
+    least: float
+    find: Find
+
+
+@dataclass(frozen=True)
+class Verdict:
+    goal: Goal
+    ratio: float | None
+    remark: str
+
+    @property
+    def word(self) -> str:
+        if self.ratio is None:
+            return "not measured"
+        return "met" if self.ratio >= self.goal.least else "NOT met"
+
+
+def against(case: str, base: str) -> Find:
+    def find(results: Results) -> tuple[float | None, str]:
+        who = LIBCOROLLA if case.startswith("libcorolla/") else SUBJECT
+        by_cpu = results.ratio(case, who, base, cpu=True)
+        return results.ratio(case, who, base), f"by CPU {by_cpu:.2f}" if by_cpu else ""
+
+    return find
+
+
+def scheduler_mean(results: Results) -> tuple[float | None, str]:
+    cases = results.cases("scheduler")
+    by_cpu = results.geometric_mean(cases, SUBJECT, "uvloop", cpu=True)
+    remark = f"by CPU {by_cpu:.2f}, {len(cases)} cases" if by_cpu else ""
+    return results.geometric_mean(cases, SUBJECT, "uvloop"), remark
+
+
+def slowest_network_case(results: Results) -> tuple[float | None, str]:
+    ratios = {}
+    by_cpu = {}
+    for case in [case for group in NETWORK_GROUPS for case in results.cases(group)]:
+        ratio, cpu_ratio = (results.ratio(case, SUBJECT, "uvloop", cpu) for cpu in (False, True))
+        if ratio is not None:
+            ratios[case] = ratio
+        if cpu_ratio is not None:
+            by_cpu[case] = cpu_ratio
+    if not ratios or not by_cpu:
+        return None, ""
+    slower = sum(ratio < 1 for ratio in ratios.values())
+    worst = min(ratios, key=lambda case: ratios[case])
+    worst_by_cpu = min(by_cpu, key=lambda case: by_cpu[case])
+    remark = f"{worst}; {slower} of {len(ratios)} below 1; by CPU {by_cpu[worst_by_cpu]:.2f}, {worst_by_cpu}"
+    return ratios[worst], remark
+
+
+def idle_memory(results: Results) -> tuple[float | None, str]:
+    for case in results.cases("memory"):
+        return results.ratio(case, SUBJECT, "uvloop"), case
+    return None, ""
+
+
+GOALS = (
+    Goal("sleep(0), against uvloop", 6.0, against("scheduler/sleep_zero", "uvloop")),
+    Goal("create_task and await, against uvloop", 4.0, against("scheduler/create_task_await", "uvloop")),
+    Goal("call_soon chain, against uvloop", 2.5, against("scheduler/call_soon_chain", "uvloop")),
+    Goal("future set/await, against uvloop", 4.0, against("scheduler/future_set_await", "uvloop")),
+    Goal("call_later and cancel, against uvloop", 2.5, against("scheduler/call_later_cancel", "uvloop")),
+    Goal("geometric mean of the scheduler cases, against uvloop", 4.0, scheduler_mean),
+    Goal("Protocol echo, 1 KiB, 64 connections, against raw C", 0.95, against("echo/protocol-1KiB-64", RAW)),
+    Goal("slowest network case, against uvloop", 1.0, slowest_network_case),
+    Goal("memory of an idle connection, against uvloop", 1.0, idle_memory),
+    Goal("libcorolla echo, 1 KiB, 1 connection, against raw C", 0.98, against("libcorolla/1KiB-1", RAW)),
+    Goal("libcorolla echo, 1 KiB, 64 connections, against raw C", 0.98, against("libcorolla/1KiB-64", RAW)),
+)
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    return [Verdict(goal, *goal.find(results)) for goal in GOALS]

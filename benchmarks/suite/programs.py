@@ -1,0 +1,81 @@
+"""Where the C programs are, building them when nobody else has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from suite.processes import BENCHMARKS
+
+ROOT = BENCHMARKS.parent
+BUILD = ROOT / "build" / "bench"
+NAMES = ("raw_echo", "echo_client", "connect_client", "http_client")
+# What the echo server on reactor.h may be called in examples/c.
+LIBCOROLLA_ECHO = ("corolla_echo", "echo_server")
+
+
+@dataclass(frozen=True)
+class Programs:
+    raw_echo: Path
+    echo_client: Path
+    connect_client: Path
+    http_client: Path
+    libcorolla_echo: Path | None
+
+
+def find_meson() -> str | None:
+    beside = ROOT / ".venv" / "tools" / "bin" / "meson"
+    return str(beside) if beside.exists() else shutil.which("meson")
+
+
+def build_with_meson() -> Path | None:
+    """Release builds of the programs and of libcorolla's examples; None where that cannot be done."""
+    meson = find_meson()
+    directory = BUILD / "meson"
+    if meson is None:
+        return None
+    options = ["-Dextension=false", "-Dbenchmarks=true", "-Dexamples=true", "-Dbuildtype=release", "-Db_lto=true"]
+    environment = {**os.environ, "PATH": f"{Path(meson).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    setup = [] if (directory / "build.ninja").exists() else [[meson, "setup", str(directory), str(ROOT), *options]]
+    for command in [*setup, [meson, "compile", "-C", str(directory)]]:
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            lines = [line for line in done.stdout.splitlines() if "error" in line.lower()] or [""]
+            print(f"meson cannot build the C programs ({lines[0].strip()}); trying cc", flush=True)
+            return None
+    return directory
+
+
+def build_with_cc() -> Path:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    header = BENCHMARKS / "load.h"
+    for name in NAMES:
+        source, program = BENCHMARKS / f"{name}.c", BUILD / name
+        newest = max(source.stat().st_mtime, header.stat().st_mtime)
+        if program.exists() and program.stat().st_mtime > newest:
+            continue
+        compiler = os.environ.get("CC", "cc").split()
+        subprocess.run([*compiler, "-O2", "-std=gnu11", "-D_GNU_SOURCE=1", str(source), "-o", str(program)], check=True)
+    return BUILD
+
+
+def locate(directory: Path | None, libcorolla_echo: Path | None) -> Programs:
+    """The programs of a build directory that was given, or of one that is made now."""
+    if directory is None:
+        directory = build_with_meson() or build_with_cc()
+    paths = {}
+    for name in NAMES:
+        candidates = [directory / name, directory / "benchmarks" / name]
+        found = [path for path in candidates if path.is_file()]
+        if not found:
+            raise SystemExit(f"no {name} in {directory}: build with meson's -Dbenchmarks=true")
+        paths[name] = found[0]
+    if libcorolla_echo is None:
+        examples = [directory / "examples" / "c" / name for name in LIBCOROLLA_ECHO]
+        libcorolla_echo = next((path for path in examples if path.is_file()), None)
+    elif not libcorolla_echo.is_file():
+        raise SystemExit(f"{libcorolla_echo}: no such program")
+    return Programs(**paths, libcorolla_echo=libcorolla_echo)

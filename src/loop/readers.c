@@ -1,0 +1,592 @@
+/* Who waits for a descriptor: the callbacks of add_reader() and add_writer(), and the socket calls of sock.c.
+ *
+ * A descriptor has one entry, made at its first use and kept until the loop closes, so that no callback can pull it
+ * from under itself. An entry has two sides, reading and writing; on each there may be one Handle and any number of
+ * waits, which are served in turn. */
+#include "loop.h"
+
+#include <errno.h>
+
+enum { READING, WRITING, SIDES };
+
+static const unsigned side_event[SIDES] = {COROLLA_READABLE, COROLLA_WRITABLE};
+
+typedef struct Side {
+    PyObject *handle;        /* owned, or NULL */
+    loop_wait *first, *last; /* borrowed: they are in the states of coroutines */
+} Side;
+
+struct corolla_reader {
+    corolla_watch watch;
+    LoopObject *loop; /* borrowed: it owns the entry */
+    int fd;
+    PyObject *file;   /* owned: the object add_reader() was given in place of a number, or NULL */
+    Side sides[SIDES];
+};
+typedef struct corolla_reader Entry;
+
+/* ---- Descriptors --------------------------------------------------------------------------- */
+
+/* -1 with ValueError for what has no descriptor; -1 without an exception for an object whose descriptor is closed. */
+static int
+fileno_of(PyObject *obj)
+{
+    if (PyLong_Check(obj)) {
+        int overflow;
+        long fd = PyLong_AsLongAndOverflow(obj, &overflow);
+        if (overflow || fd < 0 || fd > INT_MAX) {
+            PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", obj);
+            return -1;
+        }
+        return (int)fd;
+    }
+    PyObject *number = NULL;
+    PyObject *given = PyObject_CallMethod(obj, "fileno", NULL);
+    if (given != NULL) {
+        number = PyNumber_Long(given);
+        Py_DECREF(given);
+    }
+    long fd = -1;
+    if (number != NULL) {
+        fd = PyLong_AsLong(number);
+        Py_DECREF(number);
+    }
+    if (PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_TypeError) ||
+            PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_ValueError, "Invalid file object: %R", obj);
+        }
+        return -1;
+    }
+    return fd < 0 || fd > INT_MAX ? -1 : (int)fd;
+}
+
+int
+loop_fileno(PyObject *obj)
+{
+    int fd = fileno_of(obj);
+    if (fd < 0 && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_ValueError, "Invalid file descriptor: -1");
+    }
+    return fd;
+}
+
+int
+loop_check_no_transport(LoopObject *self, int fd, PyObject *shown)
+{
+    PyObject *transport = corolla_transport_at(&self->head.core, fd);
+    if (transport == NULL) {
+        return 0;
+    }
+    PyErr_Format(PyExc_RuntimeError, "File descriptor %R is used by transport %R", shown, transport);
+    return -1;
+}
+
+/* ---- Entries ------------------------------------------------------------------------------- */
+
+static int entry_ready(corolla_watch *watch, unsigned events);
+
+static Entry *
+entry_find(LoopObject *self, int fd)
+{
+    return fd >= 0 && (size_t)fd < self->reader_count ? self->readers[fd] : NULL;
+}
+
+/* The entry that was given that object, whose descriptor is closed by now. */
+static Entry *
+entry_find_closed(LoopObject *self, PyObject *file)
+{
+    for (size_t i = 0; i < self->reader_count; i++) {
+        if (self->readers[i] != NULL && self->readers[i]->file == file) {
+            return self->readers[i];
+        }
+    }
+    return NULL;
+}
+
+static int
+reserve(LoopObject *self, int fd)
+{
+    size_t count = self->reader_count != 0 ? self->reader_count : 64;
+    while (count <= (size_t)fd) {
+        count *= 2;
+    }
+    if (count == self->reader_count) {
+        return 0;
+    }
+    Entry **table = PyMem_Realloc(self->readers, count * sizeof *table);
+    if (table == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = self->reader_count; i < count; i++) {
+        table[i] = NULL;
+    }
+    self->readers = table;
+    self->reader_count = count;
+    return 0;
+}
+
+/* The entry of a descriptor, made when there is none. NULL with MemoryError. */
+static Entry *
+entry_get(LoopObject *self, int fd)
+{
+    Entry *entry = entry_find(self, fd);
+    if (entry != NULL) {
+        return entry;
+    }
+    if (reserve(self, fd) < 0) {
+        return NULL;
+    }
+    entry = PyMem_Calloc(1, sizeof *entry);
+    if (entry == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    corolla_watch_init(&entry->watch, entry_ready);
+    entry->loop = self;
+    entry->fd = fd;
+    self->readers[fd] = entry;
+    return entry;
+}
+
+static unsigned
+entry_interest(const Entry *entry)
+{
+    unsigned interest = 0;
+    for (unsigned side = 0; side < SIDES; side++) {
+        if (entry->sides[side].handle != NULL || entry->sides[side].first != NULL) {
+            interest |= side_event[side];
+        }
+    }
+    return interest;
+}
+
+/* Takes a wait out of its side; the future is the caller's. */
+static PyObject *
+wait_unlink(loop_wait *wait)
+{
+    Side *side = &wait->entry->sides[wait->side];
+    if (wait->prev != NULL) {
+        wait->prev->next = wait->next;
+    }
+    else {
+        side->first = wait->next;
+    }
+    if (wait->next != NULL) {
+        wait->next->prev = wait->prev;
+    }
+    else {
+        side->last = wait->prev;
+    }
+    PyObject *future = wait->future;
+    wait->entry = NULL;
+    wait->prev = wait->next = NULL;
+    wait->future = NULL;
+    return future;
+}
+
+/* Tells the loop of a future; steals it. 0, or -1 with what has to leave the loop. */
+static int
+tell(LoopObject *self, PyObject *future)
+{
+    int rc = corolla_future_complete(future, Py_None);
+    if (rc < 0) {
+        rc = corolla_report_raised(self->head.core.state, (PyObject *)self, "Exception while waking a socket call",
+                                   NULL, NULL);
+    }
+    Py_DECREF(future);
+    return rc;
+}
+
+/* Whatever an entry was watching is gone: nobody in it will ever hear of it. Handles are dropped, as by asyncio's
+ * selector; waits are told, and their calls find out for themselves. What comes in meanwhile stays. */
+static void
+entry_forget(Entry *entry)
+{
+    LoopObject *self = entry->loop;
+    corolla_watch_stop(&entry->watch);
+    PyObject *file = entry->file, *handles[SIDES];
+    size_t waits[SIDES] = {0, 0};
+    entry->file = NULL;
+    for (unsigned side = 0; side < SIDES; side++) {
+        handles[side] = entry->sides[side].handle;
+        entry->sides[side].handle = NULL;
+        for (loop_wait *wait = entry->sides[side].first; wait != NULL; wait = wait->next) {
+            waits[side]++;
+        }
+    }
+    for (unsigned side = 0; side < SIDES; side++) {
+        while (waits[side]-- > 0 && entry->sides[side].first != NULL) {
+            if (tell(self, wait_unlink(entry->sides[side].first)) < 0) {
+                PyErr_WriteUnraisable((PyObject *)self);
+            }
+        }
+    }
+    for (unsigned side = 0; side < SIDES; side++) {
+        if (handles[side] != NULL) {
+            corolla_handle_cancel((corolla_handle *)handles[side]);
+            Py_DECREF(handles[side]);
+        }
+    }
+    Py_XDECREF(file);
+}
+
+/* Asks the kernel whether what is watched is still what is open under that number. 0 or -errno. */
+static int
+entry_verify(Entry *entry, unsigned wanted)
+{
+    const unsigned both = COROLLA_READABLE | COROLLA_WRITABLE;
+    if (entry->watch.interest == wanted) {
+        /* Setting what is set already would not reach the kernel. */
+        int rc = corolla_watch_modify(&entry->watch, wanted == both ? COROLLA_READABLE : both);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return corolla_watch_modify(&entry->watch, wanted);
+}
+
+/* Sees that event is watched besides what is already. 0, or -1 with an exception. */
+static int
+entry_watch(Entry *entry, unsigned event)
+{
+    if (entry->watch.reactor != NULL) {
+        if (entry_verify(entry, entry_interest(entry) | event) == 0) {
+            return 0;
+        }
+        entry_forget(entry); /* closed behind our back, and the number given to another */
+    }
+    unsigned wanted = entry_interest(entry) | event;
+    int rc = entry->watch.reactor != NULL
+                 ? corolla_watch_modify(&entry->watch, wanted)
+                 : corolla_watch_start(&entry->loop->head.core.reactor, &entry->watch, entry->fd, wanted);
+    if (rc == 0) {
+        return 0;
+    }
+    if (rc == -EEXIST) {
+        PyErr_Format(PyExc_RuntimeError, "File descriptor %d is in use by this loop already", entry->fd);
+    }
+    else {
+        errno = -rc;
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return -1;
+}
+
+/* Somebody left: watches no more than is asked for. To be called last, for it may run other people's code. */
+static void
+entry_relax(Entry *entry)
+{
+    unsigned wanted = entry_interest(entry);
+    if (wanted == 0) {
+        corolla_watch_stop(&entry->watch);
+    }
+    else if (entry->watch.reactor != NULL && corolla_watch_modify(&entry->watch, wanted) < 0) {
+        entry_forget(entry);
+    }
+}
+
+/* ---- What is ready ------------------------------------------------------------------------- */
+
+static int
+entry_ready(corolla_watch *watch, unsigned events)
+{
+    Entry *entry = (Entry *)watch;
+    LoopObject *self = entry->loop;
+    PyObject *futures[SIDES] = {NULL, NULL}, *handles[SIDES] = {NULL, NULL}, *dropped[SIDES] = {NULL, NULL};
+    for (unsigned i = 0; i < SIDES; i++) {
+        Side *side = &entry->sides[i];
+        if ((events & (side_event[i] | COROLLA_HANGUP)) == 0) {
+            continue;
+        }
+        if (side->first != NULL) {
+            futures[i] = wait_unlink(side->first);
+        }
+        if (side->handle != NULL && ((corolla_handle *)side->handle)->cancelled) {
+            dropped[i] = side->handle;
+            side->handle = NULL;
+        }
+        handles[i] = Py_XNewRef(side->handle);
+    }
+    if (futures[READING] != NULL || futures[WRITING] != NULL || dropped[READING] != NULL ||
+        dropped[WRITING] != NULL) {
+        entry_relax(entry);
+    }
+    /* From here on the entry is not looked at. A handle that was replaced or removed meanwhile is cancelled: the event
+     * was not for its successor. */
+    int rc = 0;
+    for (unsigned i = 0; i < SIDES; i++) {
+        if (futures[i] != NULL && tell(self, futures[i]) < 0) {
+            rc = -1;
+        }
+    }
+    for (unsigned i = 0; i < SIDES; i++) {
+        if (handles[i] != NULL && rc == 0 && !((corolla_handle *)handles[i])->cancelled) {
+            rc = corolla_handle_run((corolla_handle *)handles[i]);
+        }
+    }
+    PyObject *exc = rc < 0 ? PyErr_GetRaisedException() : NULL;
+    for (unsigned i = 0; i < SIDES; i++) {
+        Py_XDECREF(handles[i]);
+        Py_XDECREF(dropped[i]);
+    }
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
+    return rc;
+}
+
+/* ---- Waits --------------------------------------------------------------------------------- */
+
+int
+loop_wait_start(LoopObject *self, loop_wait *wait, int fd, unsigned event)
+{
+    corolla_core *core = &self->head.core;
+    if (corolla_core_check_closed(core) < 0) {
+        return -1;
+    }
+    PyObject *shown = PyLong_FromLong(fd);
+    if (shown == NULL) {
+        return -1;
+    }
+    int rc = fd < 0 ? -1 : loop_check_no_transport(self, fd, shown);
+    if (fd < 0) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %R", shown);
+    }
+    Py_DECREF(shown);
+    Entry *entry = rc < 0 ? NULL : entry_get(self, fd);
+    PyObject *future = entry == NULL ? NULL : corolla_future_new(core);
+    if (future == NULL) {
+        return -1;
+    }
+    if (entry_watch(entry, event) < 0) {
+        Py_DECREF(future);
+        return -1;
+    }
+    wait->side = event == COROLLA_READABLE ? READING : WRITING;
+    Side *side = &entry->sides[wait->side];
+    wait->entry = entry;
+    wait->future = future;
+    wait->next = NULL;
+    wait->prev = side->last;
+    if (side->last != NULL) {
+        side->last->next = wait;
+    }
+    else {
+        side->first = wait;
+    }
+    side->last = wait;
+    return 0;
+}
+
+void
+loop_wait_stop(loop_wait *wait)
+{
+    Entry *entry = wait->entry;
+    if (entry == NULL) {
+        return;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *future = wait_unlink(wait);
+    entry_relax(entry);
+    Py_DECREF(future);
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
+}
+
+/* ---- Handles ------------------------------------------------------------------------------- */
+
+static PyObject *
+add_handle(PyObject *loop, const corolla_signature *sig, unsigned side, PyObject *const *args, Py_ssize_t nargs,
+           PyObject *kwnames)
+{
+    LoopObject *self = (LoopObject *)loop;
+    corolla_core *core = loop_core(loop);
+    PyObject *out[2], *const *rest;
+    Py_ssize_t count;
+    if (loop_unpack_call(sig, args, nargs, kwnames, out, &rest, &count) < 0) {
+        return NULL;
+    }
+    int fd = loop_fileno(out[0]);
+    if (fd < 0 || loop_check(loop) < 0 || loop_check_no_transport(self, fd, out[0]) < 0) {
+        return NULL;
+    }
+    PyObject *handle = corolla_handle_new(core, out[1], rest, count, NULL);
+    Entry *entry = handle == NULL ? NULL : entry_get(self, fd);
+    if (entry == NULL || entry_watch(entry, side_event[side]) < 0) {
+        Py_XDECREF(handle);
+        return NULL;
+    }
+    PyObject *old = entry->sides[side].handle, *old_file = entry->file;
+    entry->sides[side].handle = handle;
+    entry->file = PyLong_Check(out[0]) ? NULL : Py_NewRef(out[0]);
+    if (old != NULL) {
+        corolla_handle_cancel((corolla_handle *)old);
+        Py_DECREF(old);
+    }
+    Py_XDECREF(old_file);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+remove_handle(PyObject *loop, const corolla_signature *sig, unsigned side, PyObject *const *args, Py_ssize_t nargs,
+              PyObject *kwnames)
+{
+    LoopObject *self = (LoopObject *)loop;
+    Entry *entry;
+    PyObject *obj;
+    if (corolla_unpack(sig, args, nargs, kwnames, &obj) < 0) {
+        return NULL;
+    }
+    if (!loop_core(loop)->ready) {
+        loop_check(loop);
+        return NULL;
+    }
+    int fd = fileno_of(obj);
+    if (fd < 0) {
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+        entry = entry_find_closed(self, obj);
+        if (entry == NULL && !loop_core(loop)->closed) {
+            PyErr_SetString(PyExc_ValueError, "Invalid file descriptor: -1");
+            return NULL;
+        }
+    }
+    else {
+        if (loop_check_no_transport(self, fd, obj) < 0) {
+            return NULL;
+        }
+        entry = entry_find(self, fd);
+    }
+    if (entry == NULL || entry->sides[side].handle == NULL) {
+        Py_RETURN_FALSE;
+    }
+    PyObject *handle = entry->sides[side].handle, *file = NULL;
+    entry->sides[side].handle = NULL;
+    if (entry->sides[READING].handle == NULL && entry->sides[WRITING].handle == NULL) {
+        file = entry->file;
+        entry->file = NULL;
+    }
+    entry_relax(entry);
+    corolla_handle_cancel((corolla_handle *)handle);
+    Py_DECREF(handle);
+    Py_XDECREF(file);
+    Py_RETURN_TRUE;
+}
+
+/* ---- Life ---------------------------------------------------------------------------------- */
+
+int
+loop_readers_traverse(LoopObject *self, visitproc visit, void *arg)
+{
+    for (size_t i = 0; i < self->reader_count; i++) {
+        Entry *entry = self->readers[i];
+        if (entry == NULL) {
+            continue;
+        }
+        Py_VISIT(entry->file);
+        for (unsigned side = 0; side < SIDES; side++) {
+            Py_VISIT(entry->sides[side].handle);
+            for (loop_wait *wait = entry->sides[side].first; wait != NULL; wait = wait->next) {
+                Py_VISIT(wait->future);
+            }
+        }
+    }
+    return 0;
+}
+
+/* Lets go of all that is in an entry and of the entry. */
+static void
+entry_free(Entry *entry)
+{
+    corolla_watch_stop(&entry->watch);
+    for (unsigned i = 0; i < SIDES; i++) {
+        Side *side = &entry->sides[i];
+        while (side->first != NULL) {
+            Py_DECREF(wait_unlink(side->first));
+        }
+        PyObject *handle = side->handle;
+        side->handle = NULL;
+        if (handle != NULL) {
+            corolla_handle_cancel((corolla_handle *)handle);
+            Py_DECREF(handle);
+        }
+    }
+    Py_CLEAR(entry->file);
+    PyMem_Free(entry);
+}
+
+void
+loop_readers_close(LoopObject *self)
+{
+    /* What is dropped may run finalizers: they find a loop without readers. */
+    Entry **table = self->readers;
+    size_t count = self->reader_count;
+    self->readers = NULL;
+    self->reader_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (table[i] != NULL) {
+            entry_free(table[i]);
+        }
+    }
+    PyMem_Free(table);
+}
+
+/* ---- Methods ------------------------------------------------------------------------------- */
+
+static const char *const add_names[] = {"fd", "callback", NULL};
+static const corolla_signature add_reader_sig = {"add_reader", add_names, 2, 2, NULL};
+static const corolla_signature add_writer_sig = {"add_writer", add_names, 2, 2, NULL};
+static const char *const remove_names[] = {"fd", NULL};
+static const corolla_signature remove_reader_sig = {"remove_reader", remove_names, 1, 1, NULL};
+static const corolla_signature remove_writer_sig = {"remove_writer", remove_names, 1, 1, NULL};
+
+PyDoc_STRVAR(add_reader_doc, "add_reader($self, fd, callback, *args)\n--\n\n"
+"Call callback(*args) whenever fd can be read from, until remove_reader().\n\n"
+"fd: a number, or an object with fileno(). A second call replaces the callback.");
+
+static PyObject *
+loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return add_handle(self, &add_reader_sig, READING, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(add_writer_doc, "add_writer($self, fd, callback, *args)\n--\n\n"
+"Call callback(*args) whenever fd can be written to, until remove_writer().\n\n"
+"fd: a number, or an object with fileno(). A second call replaces the callback.");
+
+static PyObject *
+loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return add_handle(self, &add_writer_sig, WRITING, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(remove_reader_doc, "remove_reader($self, fd)\n--\n\n"
+"Stop what add_reader() began. True if there was something to stop.");
+
+static PyObject *
+loop_remove_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return remove_handle(self, &remove_reader_sig, READING, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(remove_writer_doc, "remove_writer($self, fd)\n--\n\n"
+"Stop what add_writer() began. True if there was something to stop.");
+
+static PyObject *
+loop_remove_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return remove_handle(self, &remove_writer_sig, WRITING, args, nargs, kwnames);
+}
+
+PyMethodDef corolla_loop_reader_methods[] = {
+    {"add_reader", (PyCFunction)(void (*)(void))loop_add_reader, METH_FASTCALL | METH_KEYWORDS, add_reader_doc},
+    {"add_writer", (PyCFunction)(void (*)(void))loop_add_writer, METH_FASTCALL | METH_KEYWORDS, add_writer_doc},
+    {"remove_reader", (PyCFunction)(void (*)(void))loop_remove_reader, METH_FASTCALL | METH_KEYWORDS, remove_reader_doc},
+    {"remove_writer", (PyCFunction)(void (*)(void))loop_remove_writer, METH_FASTCALL | METH_KEYWORDS, remove_writer_doc},
+    {NULL, NULL, 0, NULL},
+};

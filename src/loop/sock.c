@@ -1,0 +1,672 @@
+/* sock_recv() and its kin: coroutines over a socket object that the user keeps.
+ *
+ * Each tries first and waits only when it would block; then it tries again. What is read is read by the coroutine itself
+ * when it runs, never on its behalf, so a cancelled call has taken nothing from the socket. For a socket.socket the
+ * system is asked directly; for a subclass, or something that only looks like one, its methods are called. */
+#include "loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+typedef enum { FAILED = -1, DONE, AGAIN } Attempt;
+
+typedef struct SockState {
+    loop_wait wait;
+    PyObject *loop;    /* owned */
+    PyObject *sock;    /* owned */
+    PyObject *arg;     /* owned: size, buffer, data or address; NULL for sock_accept() */
+    PyObject *rest;    /* owned: of sock_sendall(), a memoryview of data's bytes; of sock_connect(), a look-up; or NULL */
+    Py_buffer view;    /* of sock_sendall(), while has_view is set */
+    bool has_view;
+    bool plain;        /* sock is a socket.socket and nothing more */
+    bool connecting;
+    Py_ssize_t sent;
+} SockState;
+
+static int
+sock_traverse(void *state, visitproc visit, void *arg)
+{
+    SockState *st = state;
+    Py_VISIT(st->loop);
+    Py_VISIT(st->sock);
+    Py_VISIT(st->arg);
+    Py_VISIT(st->rest);
+    if (st->has_view) {
+        Py_VISIT(st->view.obj);
+    }
+    return 0;
+}
+
+static void
+sock_clear(void *state)
+{
+    SockState *st = state;
+    loop_wait_stop(&st->wait);
+    if (st->has_view) {
+        st->has_view = false;
+        PyBuffer_Release(&st->view);
+    }
+    Py_CLEAR(st->rest);
+    Py_CLEAR(st->arg);
+    Py_CLEAR(st->sock);
+    Py_CLEAR(st->loop);
+}
+
+/* ---- What all of them begin with ------------------------------------------------------------ */
+
+/* TypeError for an ssl.SSLSocket; there is none as long as nobody has imported ssl. 0 or -1. */
+static int
+check_not_ssl(corolla_state *state, PyObject *sock)
+{
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    PyObject *ssl = PyMapping_GetItemString(modules, "ssl"), *type = NULL;
+    if (ssl == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+    int found = PyObject_GetOptionalAttr(ssl, state->s.SSLSocket, &type);
+    Py_DECREF(ssl);
+    if (found <= 0) {
+        return found;
+    }
+    int is_ssl = PyObject_IsInstance(sock, type);
+    Py_DECREF(type);
+    if (is_ssl > 0) {
+        PyErr_SetString(PyExc_TypeError, "Socket cannot be of type SSLSocket");
+    }
+    return is_ssl == 0 ? 0 : -1;
+}
+
+/* 0 or -1. */
+static int
+sock_check(corolla_state *state, SockState *st)
+{
+    st->plain = Py_IS_TYPE(st->sock, (PyTypeObject *)state->socket_type);
+    if (!st->plain && check_not_ssl(state, st->sock) < 0) {
+        return -1;
+    }
+    if (!loop_core(st->loop)->debug) {
+        return 0;
+    }
+    PyObject *timeout = PyObject_CallMethodNoArgs(st->sock, state->s.gettimeout), *zero = NULL;
+    int blocking = -1;
+    if (timeout != NULL && (zero = PyLong_FromLong(0)) != NULL) {
+        blocking = PyObject_RichCompareBool(timeout, zero, Py_NE);
+    }
+    Py_XDECREF(timeout);
+    Py_XDECREF(zero);
+    if (blocking > 0) {
+        PyErr_SetString(PyExc_ValueError, "the socket must be non-blocking");
+    }
+    return blocking == 0 ? 0 : -1;
+}
+
+/* The descriptor as it is now: the user may have closed the socket meanwhile, and the number may be another's. -1 for a
+ * closed socket; -2 with an exception. */
+static int
+sock_fileno(corolla_state *state, SockState *st)
+{
+    PyObject *number = PyObject_CallMethodNoArgs(st->sock, state->s.fileno);
+    if (number == NULL) {
+        return -2;
+    }
+    long fd = PyLong_AsLong(number);
+    Py_DECREF(number);
+    if (fd == -1 && PyErr_Occurred()) {
+        return -2;
+    }
+    return fd < 0 || fd > INT_MAX ? -1 : (int)fd;
+}
+
+/* Waits for the descriptor. 0 or -1. */
+static int
+sock_wait(corolla_state *state, SockState *st, unsigned event)
+{
+    int fd = sock_fileno(state, st);
+    return fd == -2 ? -1 : loop_wait_start((LoopObject *)st->loop, &st->wait, fd, event);
+}
+
+/* What became of a method that raised: AGAIN if it was only too early. */
+static Attempt
+method_failed(void)
+{
+    if (PyErr_ExceptionMatches(PyExc_BlockingIOError) || PyErr_ExceptionMatches(PyExc_InterruptedError)) {
+        PyErr_Clear();
+        return AGAIN;
+    }
+    return FAILED;
+}
+
+/* The same for a system call. EINTR does not happen to a call that never sleeps, but may be said all the same. */
+static Attempt
+call_failed(void)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+        return AGAIN;
+    }
+    PyErr_SetFromErrno(PyExc_OSError);
+    return FAILED;
+}
+
+/* ---- sock_recv() and sock_recv_into() ---------------------------------------------------------- */
+
+/* Reads of up to so many bytes go by way of the stack: the object is made when its size is known. */
+enum { SMALL_READ = 4096 };
+
+static Attempt
+recv_small(int fd, Py_ssize_t size, PyObject **result)
+{
+    char bytes[SMALL_READ];
+    ssize_t n = recv(fd, bytes, (size_t)size, MSG_DONTWAIT);
+    if (n < 0) {
+        return call_failed();
+    }
+    *result = PyBytes_FromStringAndSize(bytes, n);
+    return *result == NULL ? FAILED : DONE;
+}
+
+static Attempt
+recv_large(int fd, Py_ssize_t size, PyObject **result)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, size);
+    if (bytes == NULL) {
+        return FAILED;
+    }
+    ssize_t n = recv(fd, PyBytes_AS_STRING(bytes), (size_t)size, MSG_DONTWAIT);
+    if (n < 0) {
+        Py_DECREF(bytes);
+        return call_failed();
+    }
+    if (n != size && _PyBytes_Resize(&bytes, n) < 0) {
+        return FAILED;
+    }
+    *result = bytes;
+    return DONE;
+}
+
+static Attempt
+recv_attempt(corolla_state *state, SockState *st, PyObject **result)
+{
+    if (!st->plain) {
+        *result = PyObject_CallMethodOneArg(st->sock, state->s.recv, st->arg);
+        return *result == NULL ? method_failed() : DONE;
+    }
+    Py_ssize_t size = PyNumber_AsSsize_t(st->arg, PyExc_OverflowError);
+    if (size == -1 && PyErr_Occurred()) {
+        return FAILED;
+    }
+    if (size < 0) {
+        PyErr_SetString(PyExc_ValueError, "negative buffersize in recv");
+        return FAILED;
+    }
+    if (size == 0) {
+        *result = PyBytes_FromStringAndSize(NULL, 0); /* as socket.recv(): the system is not asked */
+        return *result == NULL ? FAILED : DONE;
+    }
+    int fd = sock_fileno(state, st);
+    if (fd == -2) {
+        return FAILED;
+    }
+    return size <= SMALL_READ ? recv_small(fd, size, result) : recv_large(fd, size, result);
+}
+
+static Attempt
+recv_into_attempt(corolla_state *state, SockState *st, PyObject **result)
+{
+    Py_buffer view;
+    if (!st->plain || PyObject_GetBuffer(st->arg, &view, PyBUF_WRITABLE) < 0) {
+        PyErr_Clear(); /* what is wrong with the buffer the socket says itself */
+        *result = PyObject_CallMethodOneArg(st->sock, state->s.recv_into, st->arg);
+        return *result == NULL ? method_failed() : DONE;
+    }
+    Attempt done = FAILED;
+    int fd = sock_fileno(state, st);
+    if (fd != -2) {
+        ssize_t n = view.len == 0 ? 0 : recv(fd, view.buf, (size_t)view.len, MSG_DONTWAIT);
+        if (n < 0) {
+            done = call_failed();
+        }
+        else {
+            *result = PyLong_FromSsize_t(n);
+            done = *result == NULL ? FAILED : DONE;
+        }
+    }
+    PyBuffer_Release(&view);
+    return done;
+}
+
+/* ---- sock_sendall() ----------------------------------------------------------------------------- */
+
+static Attempt
+send_plain(corolla_state *state, SockState *st)
+{
+    if (!st->has_view) {
+        if (PyObject_GetBuffer(st->arg, &st->view, PyBUF_SIMPLE) < 0) {
+            return FAILED;
+        }
+        st->has_view = true;
+    }
+    int fd = sock_fileno(state, st);
+    if (fd == -2) {
+        return FAILED;
+    }
+    ssize_t n = send(fd, (char *)st->view.buf + st->sent, (size_t)(st->view.len - st->sent),
+                     MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0) {
+        return call_failed();
+    }
+    st->sent += n;
+    return st->sent < st->view.len ? AGAIN : DONE;
+}
+
+/* Makes st->rest, the bytes of data whatever its shape. 0 or -1. */
+static int
+view_bytes(SockState *st)
+{
+    st->rest = PyMemoryView_FromObject(st->arg);
+    if (st->rest == NULL) {
+        return -1;
+    }
+    Py_buffer *view = PyMemoryView_GET_BUFFER(st->rest);
+    if (view->ndim != 1 || view->itemsize != 1) {
+        PyObject *bytes = PyObject_CallMethod(st->rest, "cast", "s", "B");
+        Py_SETREF(st->rest, bytes);
+    }
+    return st->rest == NULL ? -1 : 0;
+}
+
+static Attempt
+send_method(corolla_state *state, SockState *st)
+{
+    if (st->rest == NULL && view_bytes(st) < 0) {
+        return FAILED;
+    }
+    Py_ssize_t size = PyMemoryView_GET_BUFFER(st->rest)->len;
+    PyObject *piece = st->sent == 0 ? Py_NewRef(st->arg) : PySequence_GetSlice(st->rest, st->sent, size);
+    PyObject *count = piece == NULL ? NULL : PyObject_CallMethodOneArg(st->sock, state->s.send, piece);
+    Py_XDECREF(piece);
+    if (count == NULL) {
+        return method_failed();
+    }
+    Py_ssize_t n = PyNumber_AsSsize_t(count, PyExc_OverflowError);
+    Py_DECREF(count);
+    if (n < 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "send() returned a negative number");
+        }
+        return FAILED;
+    }
+    if (n >= size - st->sent) {
+        return DONE;
+    }
+    st->sent += n;
+    return AGAIN;
+}
+
+static Attempt
+send_attempt(corolla_state *state, SockState *st, PyObject **result)
+{
+    Attempt done = st->plain ? send_plain(state, st) : send_method(state, st);
+    if (done == DONE) {
+        *result = Py_NewRef(Py_None);
+    }
+    return done;
+}
+
+/* ---- sock_accept() ------------------------------------------------------------------------------ */
+
+/* True if there is nothing to accept yet: cheaper than an exception, and accept() does not block. */
+static bool
+nothing_to_accept(int fd)
+{
+    struct pollfd ask = {.fd = fd, .events = POLLIN};
+    return fd >= 0 && poll(&ask, 1, 0) == 0;
+}
+
+static Attempt
+accept_attempt(corolla_state *state, SockState *st, PyObject **result)
+{
+    if (st->plain) {
+        int fd = sock_fileno(state, st);
+        if (fd == -2) {
+            return FAILED;
+        }
+        if (nothing_to_accept(fd)) {
+            return AGAIN;
+        }
+    }
+    PyObject *pair = PyObject_CallMethodNoArgs(st->sock, state->s.accept);
+    if (pair == NULL) {
+        return method_failed();
+    }
+    if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
+        PyErr_SetString(PyExc_TypeError, "accept() must return a pair");
+        Py_DECREF(pair);
+        return FAILED;
+    }
+    PyObject *conn = PyTuple_GET_ITEM(pair, 0);
+    PyObject *set = PyObject_CallMethodOneArg(conn, state->s.setblocking, Py_False);
+    if (set == NULL) {
+        PyObject *exc = PyErr_GetRaisedException();
+        PyObject *closed = PyObject_CallMethodNoArgs(conn, state->s.close);
+        if (closed == NULL) {
+            PyErr_WriteUnraisable(conn);
+        }
+        Py_XDECREF(closed);
+        Py_DECREF(pair);
+        PyErr_SetRaisedException(exc);
+        return FAILED;
+    }
+    Py_DECREF(set);
+    *result = pair;
+    return DONE;
+}
+
+/* ---- sock_connect() ------------------------------------------------------------------------------ */
+
+/* Takes (host, port[, flowinfo, scope_id]) apart: new references, NULL for what is not there. 0 or -1. */
+static int
+split_address(PyObject *address, PyObject *parts[4])
+{
+    parts[0] = parts[1] = parts[2] = parts[3] = NULL;
+    PyObject *tuple = PySequence_Tuple(address);
+    if (tuple == NULL) {
+        return -1;
+    }
+    Py_ssize_t size = PyTuple_GET_SIZE(tuple);
+    if (size < 2) {
+        PyErr_Format(PyExc_ValueError, "not enough values to unpack (expected 2, got %zd)", size);
+    }
+    else if (size > 4) {
+        PyErr_SetString(PyExc_TypeError, "an address has at most host, port, flowinfo and scope id");
+    }
+    else {
+        for (Py_ssize_t i = 0; i < size; i++) {
+            parts[i] = Py_NewRef(PyTuple_GET_ITEM(tuple, i));
+        }
+    }
+    Py_DECREF(tuple);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static int
+int_attribute(PyObject *obj, PyObject *name, int *out)
+{
+    PyObject *value = PyObject_GetAttr(obj, name);
+    if (value == NULL) {
+        return -1;
+    }
+    long number = PyLong_AsLong(value);
+    Py_DECREF(value);
+    if (number == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    *out = (int)number;
+    return 0;
+}
+
+static long
+long_or_zero(PyObject *obj)
+{
+    return obj == NULL ? 0 : PyLong_AsLong(obj);
+}
+
+/* Makes st->arg a numeric address, or st->rest what has to be awaited to get one. 0 or -1. */
+static int
+connect_resolve(corolla_state *state, SockState *st)
+{
+    int family, type, proto;
+    if (int_attribute(st->sock, state->s.family, &family) < 0) {
+        return -1;
+    }
+    if (family != AF_INET && family != AF_INET6) {
+        return 0;
+    }
+    if (int_attribute(st->sock, state->s.type, &type) < 0 || int_attribute(st->sock, state->s.proto, &proto) < 0) {
+        return -1;
+    }
+    PyObject *parts[4], *info = NULL;
+    int rc = split_address(st->arg, parts);
+    if (rc < 0) {
+        return -1;
+    }
+    long flowinfo = long_or_zero(parts[2]), scope_id = long_or_zero(parts[3]);
+    if (!PyErr_Occurred()) {
+        info = loop_ipaddr_info(parts[0], parts[1], family, type, proto, flowinfo, scope_id);
+    }
+    if (info == Py_None) {
+        st->rest = loop_getaddrinfo(st->loop, parts[0], parts[1], family, type, proto, 0);
+        rc = st->rest == NULL ? -1 : 0;
+    }
+    else if (info != NULL) {
+        Py_SETREF(st->arg, Py_NewRef(PyTuple_GET_ITEM(info, 4)));
+    }
+    else {
+        rc = -1;
+    }
+    Py_XDECREF(info);
+    for (int i = 0; i < 4; i++) {
+        Py_XDECREF(parts[i]);
+    }
+    return rc;
+}
+
+/* Makes st->arg the first address that a look-up found. 0 or -1. */
+static int
+connect_resolved(SockState *st, PyObject *infos)
+{
+    PyObject *info = PySequence_GetItem(infos, 0);
+    PyObject *address = info == NULL ? NULL : PySequence_GetItem(info, 4);
+    Py_XDECREF(info);
+    if (address == NULL) {
+        return -1;
+    }
+    Py_SETREF(st->arg, address);
+    return 0;
+}
+
+/* The outcome of a connection that was being made. */
+static Attempt
+connect_outcome(corolla_state *state, SockState *st)
+{
+    PyObject *answer = PyObject_CallMethod(st->sock, "getsockopt", "ii", SOL_SOCKET, SO_ERROR);
+    if (answer == NULL) {
+        return method_failed();
+    }
+    long error = PyLong_AsLong(answer);
+    Py_DECREF(answer);
+    if (error == 0) {
+        return DONE;
+    }
+    if (error == -1 && PyErr_Occurred()) {
+        return FAILED;
+    }
+    PyObject *text = PyUnicode_FromFormat("Connect call failed %S", st->arg);
+    PyObject *exc = text == NULL ? NULL : PyObject_CallFunction(PyExc_OSError, "lO", error, text);
+    Py_XDECREF(text);
+    if (exc != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+        Py_DECREF(exc);
+    }
+    return method_failed();
+}
+
+static Attempt
+connect_attempt(corolla_state *state, SockState *st, PyObject **result)
+{
+    Attempt done;
+    if (st->connecting) {
+        done = connect_outcome(state, st);
+    }
+    else {
+        PyObject *connected = PyObject_CallMethodOneArg(st->sock, state->s.connect, st->arg);
+        done = connected == NULL ? method_failed() : DONE;
+        Py_XDECREF(connected);
+        st->connecting = true;
+    }
+    if (done == DONE) {
+        *result = Py_NewRef(Py_None);
+    }
+    return done;
+}
+
+/* ---- Coroutines ---------------------------------------------------------------------------------- */
+
+typedef Attempt (*attempt_fn)(corolla_state *state, SockState *st, PyObject **result);
+
+/* Tries, and waits for event between tries, from the first try to the end. */
+static corolla_step
+try_step(corolla_coro *co, PyObject *value, attempt_fn attempt, unsigned event)
+{
+    SockState *st = corolla_coro_state(co);
+    PyObject *result = NULL;
+    Attempt done;
+    COROLLA_BEGIN(co);
+    if (sock_check(co->state, st) < 0) {
+        return COROLLA_RAISE;
+    }
+    while ((done = attempt(co->state, st, &result)) == AGAIN) {
+        if (sock_wait(co->state, st, event) < 0) {
+            return COROLLA_RAISE;
+        }
+        COROLLA_AWAIT(co, st->wait.future);
+        loop_wait_stop(&st->wait);
+        if (value == NULL) {
+            return COROLLA_RAISE;
+        }
+    }
+    return done == DONE ? corolla_return(co, result) : COROLLA_RAISE;
+    COROLLA_END(co);
+}
+
+static corolla_step
+recv_step(corolla_coro *co, PyObject *value)
+{
+    return try_step(co, value, recv_attempt, COROLLA_READABLE);
+}
+
+static corolla_step
+recv_into_step(corolla_coro *co, PyObject *value)
+{
+    return try_step(co, value, recv_into_attempt, COROLLA_READABLE);
+}
+
+static corolla_step
+sendall_step(corolla_coro *co, PyObject *value)
+{
+    return try_step(co, value, send_attempt, COROLLA_WRITABLE);
+}
+
+static corolla_step
+accept_step(corolla_coro *co, PyObject *value)
+{
+    return try_step(co, value, accept_attempt, COROLLA_READABLE);
+}
+
+static corolla_step
+connect_step(corolla_coro *co, PyObject *value)
+{
+    SockState *st = corolla_coro_state(co);
+    PyObject *result = NULL;
+    Attempt done;
+    COROLLA_BEGIN(co);
+    if (sock_check(co->state, st) < 0 || connect_resolve(co->state, st) < 0) {
+        return COROLLA_RAISE;
+    }
+    if (st->rest != NULL) {
+        COROLLA_AWAIT(co, st->rest);
+        if (value == NULL || connect_resolved(st, value) < 0) {
+            return COROLLA_RAISE;
+        }
+    }
+    while ((done = connect_attempt(co->state, st, &result)) == AGAIN) {
+        if (sock_wait(co->state, st, COROLLA_WRITABLE) < 0) {
+            return COROLLA_RAISE;
+        }
+        COROLLA_AWAIT(co, st->wait.future);
+        loop_wait_stop(&st->wait);
+        if (value == NULL) {
+            return COROLLA_RAISE;
+        }
+    }
+    return done == DONE ? corolla_return(co, result) : COROLLA_RAISE;
+    COROLLA_END(co);
+}
+
+#define SOCK_SPEC(call, body)                                                                                        \
+    static const corolla_coro_spec call##_spec = {                                                                   \
+        .name = #call,                                                                                               \
+        .qualname = "EventLoop." #call,                                                                              \
+        .size = sizeof(SockState),                                                                                   \
+        .step = body,                                                                                                \
+        .traverse = sock_traverse,                                                                                   \
+        .clear = sock_clear,                                                                                         \
+    }
+
+SOCK_SPEC(sock_recv, recv_step);
+SOCK_SPEC(sock_recv_into, recv_into_step);
+SOCK_SPEC(sock_sendall, sendall_step);
+SOCK_SPEC(sock_connect, connect_step);
+SOCK_SPEC(sock_accept, accept_step);
+
+/* ---- Methods ------------------------------------------------------------------------------------- */
+
+static PyObject *
+sock_coroutine(PyObject *loop, const corolla_coro_spec *spec, const corolla_signature *sig, PyObject *const *args,
+               Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *out[2] = {NULL, NULL};
+    if (corolla_unpack(sig, args, nargs, kwnames, out) < 0) {
+        return NULL;
+    }
+    if (!loop_core(loop)->ready) {
+        loop_check(loop);
+        return NULL;
+    }
+    corolla_coro *co = corolla_coro_new(loop_core(loop)->state, spec);
+    if (co != NULL) {
+        SockState *st = corolla_coro_state(co);
+        st->loop = Py_NewRef(loop);
+        st->sock = Py_NewRef(out[0]);
+        st->arg = Py_XNewRef(out[1]);
+    }
+    return (PyObject *)co;
+}
+
+#define SOCK_METHOD(call, count, ...)                                                                                \
+    static const char *const call##_names[] = {__VA_ARGS__, NULL};                                                   \
+    static const corolla_signature call##_sig = {#call, call##_names, count, count, NULL};                           \
+    static PyObject *loop_##call(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)         \
+    {                                                                                                                \
+        return sock_coroutine(loop, &call##_spec, &call##_sig, args, nargs, kwnames);                                \
+    }
+
+SOCK_METHOD(sock_recv, 2, "sock", "n")
+SOCK_METHOD(sock_recv_into, 2, "sock", "buf")
+SOCK_METHOD(sock_sendall, 2, "sock", "data")
+SOCK_METHOD(sock_connect, 2, "sock", "address")
+SOCK_METHOD(sock_accept, 1, "sock")
+
+PyDoc_STRVAR(sock_recv_doc, "sock_recv($self, sock, n)\n--\n\n"
+"Up to n bytes from a non-blocking socket, as soon as there are any; b'' at its end.");
+PyDoc_STRVAR(sock_recv_into_doc, "sock_recv_into($self, sock, buf)\n--\n\n"
+"The same into a writable buffer; gives how many bytes came.");
+PyDoc_STRVAR(sock_sendall_doc, "sock_sendall($self, sock, data)\n--\n\n"
+"Send all of a buffer through a non-blocking socket.");
+PyDoc_STRVAR(sock_connect_doc, "sock_connect($self, sock, address)\n--\n\n"
+"Connect a non-blocking socket to an address; names are looked up.");
+PyDoc_STRVAR(sock_accept_doc, "sock_accept($self, sock)\n--\n\n"
+"Accept a connection: (conn, address), conn a non-blocking socket.");
+
+#define SOCK_ENTRY(call)                                                                                             \
+    {#call, (PyCFunction)(void (*)(void))loop_##call, METH_FASTCALL | METH_KEYWORDS, call##_doc}
+
+PyMethodDef corolla_loop_sock_methods[] = {
+    SOCK_ENTRY(sock_recv),
+    SOCK_ENTRY(sock_recv_into),
+    SOCK_ENTRY(sock_sendall),
+    SOCK_ENTRY(sock_connect),
+    SOCK_ENTRY(sock_accept),
+    {NULL, NULL, 0, NULL},
+};

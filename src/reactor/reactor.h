@@ -1,0 +1,426 @@
+/* libcorolla: a reactor. What is ready, what is due.
+ *
+ * This is the only public header of the room, and all of it. Nothing here knows Python.
+ *
+ * One thread owns a reactor and runs its turns; only corolla_inbox_post() and corolla_reactor_wake()
+ * may be called from other threads. Structs named here belong to the caller, who embeds them in
+ * something of its own; the reactor allocates only its tables. Fields are to be read, not written,
+ * unless their comment says "set by the owner".
+ *
+ * Functions return 0 or a count on success and -errno on failure, unless they say otherwise.
+ * A callback returns 0 to go on; a negative value leaves the turn at once: what has not run stays
+ * queued, in order, and corolla_reactor_turn() returns that value.
+ */
+#ifndef COROLLA_REACTOR_H
+#define COROLLA_REACTOR_H
+
+#include <limits.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+typedef struct corolla_reactor corolla_reactor;
+typedef struct corolla_watch corolla_watch;
+typedef struct corolla_timer corolla_timer;
+typedef struct corolla_stream corolla_stream;
+typedef struct corolla_listener corolla_listener;
+typedef struct corolla_connector corolla_connector;
+typedef struct corolla_signal corolla_signal;
+typedef struct corolla_resolve corolla_resolve;
+
+/* ---- Jobs: the ready queue ------------------------------------------------------------- */
+
+typedef int (*corolla_job_fn)(void *arg);
+typedef void (*corolla_visit_fn)(corolla_job_fn fn, void *arg, void *ctx);
+
+typedef struct corolla_job {
+    corolla_job_fn fn;
+    void *arg; /* what it owns is between the poster and fn */
+} corolla_job;
+
+/* A growing power-of-two ring. head and tail only ever grow: a job's sequence number is the tail
+ * it was pushed at, and names it until it has run. */
+typedef struct corolla_ring {
+    corolla_job *jobs; /* owned */
+    uint64_t mask;
+    uint64_t head; /* the next to run */
+    uint64_t tail; /* the next free */
+} corolla_ring;
+
+int corolla_ring_init(corolla_ring *ring, size_t capacity);
+void corolla_ring_free(corolla_ring *ring); /* frees the table, runs nothing */
+int corolla_ring_grow(corolla_ring *ring);
+
+static inline size_t
+corolla_ring_count(const corolla_ring *ring)
+{
+    return (size_t)(ring->tail - ring->head);
+}
+
+/* 0, or -ENOMEM with nothing changed. */
+static inline int
+corolla_ring_push(corolla_ring *ring, corolla_job_fn fn, void *arg)
+{
+    if (__builtin_expect(ring->tail - ring->head > ring->mask, 0)) {
+        int err = corolla_ring_grow(ring);
+        if (err < 0) {
+            return err;
+        }
+    }
+    corolla_job *job = &ring->jobs[ring->tail & ring->mask];
+    job->fn = fn;
+    job->arg = arg;
+    ring->tail++;
+    return 0;
+}
+
+/* Turns a job that has not run yet into one that does nothing; its arg is the caller's again. */
+void corolla_ring_revoke(corolla_ring *ring, uint64_t seq);
+
+/* ---- Deadlines ------------------------------------------------------------------------- */
+
+#define COROLLA_NEVER INT64_MAX
+#define COROLLA_TIMER_IDLE SIZE_MAX
+
+/* When due, a timer becomes the job {fn, arg}, behind those that are ready already. */
+struct corolla_timer {
+    int64_t deadline; /* nanoseconds on the reactor's clock; COROLLA_NEVER never comes */
+    uint64_t order;   /* equal deadlines: first started, first due */
+    size_t index;     /* in the heap, or COROLLA_TIMER_IDLE */
+    uint64_t job;     /* sequence number of its job plus one while that is queued, else 0 */
+    corolla_job_fn fn;
+    void *arg;
+};
+
+typedef struct corolla_timers {
+    corolla_timer **heap; /* owned table of borrowed timers */
+    size_t count;
+    size_t capacity;
+    uint64_t order;
+} corolla_timers;
+
+void corolla_timers_init(corolla_timers *timers);
+void corolla_timers_free(corolla_timers *timers);
+int corolla_timers_insert(corolla_timers *timers, corolla_timer *timer); /* -ENOMEM */
+void corolla_timers_remove(corolla_timers *timers, corolla_timer *timer);
+
+static inline corolla_timer *
+corolla_timers_first(const corolla_timers *timers)
+{
+    return timers->count ? timers->heap[0] : NULL;
+}
+
+void corolla_timer_init(corolla_timer *timer, corolla_job_fn fn, void *arg);
+/* Starts an idle timer. 0 or -ENOMEM. */
+int corolla_timer_start(corolla_reactor *r, corolla_timer *timer, int64_t deadline);
+/* True if the timer was pending (its arg is the caller's again); its job, if queued, is revoked. */
+bool corolla_timer_stop(corolla_reactor *r, corolla_timer *timer);
+/* To be called first in fn by a timer that may be stopped or started again: the job is running. */
+static inline void
+corolla_timer_fired(corolla_timer *timer)
+{
+    timer->job = 0;
+}
+
+/* ---- Descriptors ----------------------------------------------------------------------- */
+
+enum {
+    COROLLA_READABLE = 1,
+    COROLLA_WRITABLE = 2,
+    COROLLA_HANGUP = 4, /* delivered with whichever of the two is asked for, never alone */
+};
+
+/* events: what is ready, masked by what is still asked for when the job runs. */
+typedef int (*corolla_watch_fn)(corolla_watch *watch, unsigned events);
+
+struct corolla_watch {
+    corolla_reactor *reactor; /* borrowed; NULL when not started */
+    int fd;                   /* borrowed */
+    unsigned interest;        /* COROLLA_READABLE | COROLLA_WRITABLE, or 0 */
+    unsigned ready;           /* reported, not yet delivered */
+    uint64_t job;             /* sequence number of its job plus one while that is queued, else 0 */
+    corolla_watch_fn fn;      /* set by the owner through init */
+};
+
+void corolla_watch_init(corolla_watch *watch, corolla_watch_fn fn);
+/* One watch a descriptor: -EEXIST for a second. -EBADF, -EPERM (a regular file) from the kernel. */
+int corolla_watch_start(corolla_reactor *r, corolla_watch *watch, int fd, unsigned interest);
+int corolla_watch_modify(corolla_watch *watch, unsigned interest);
+/* When this returns the kernel's set is clean and nothing queued will be delivered. A descriptor
+ * that was closed behind our back is forgotten without an error. Harmless when not started. */
+void corolla_watch_stop(corolla_watch *watch);
+/* The watch registered for a descriptor, or NULL. */
+corolla_watch *corolla_watch_find(const corolla_reactor *r, int fd);
+
+/* ---- The turn -------------------------------------------------------------------------- */
+
+/* How an owner steps in around a poll, and what time it is for it. Each may be NULL. */
+typedef struct corolla_hooks {
+    void (*before_poll)(void *ctx);         /* e.g. release a lock */
+    int (*after_poll)(void *ctx, int rc);   /* rc: count or -errno (-EINTR is ordinary); <0 leaves the turn */
+    int (*clock)(void *ctx, int64_t *now);  /* instead of CLOCK_MONOTONIC; <0 leaves the turn */
+    void *ctx;
+} corolla_hooks;
+
+/* Something to do after the turn's jobs have run, once: an intrusive list in order of adding. */
+typedef struct corolla_deferred {
+    struct corolla_deferred *next, *prev; /* both NULL when not queued */
+    int (*fn)(struct corolla_deferred *self);
+} corolla_deferred;
+
+typedef struct corolla_poller corolla_poller;     /* poller.h */
+typedef struct corolla_inbox corolla_inbox;       /* inbox.c */
+typedef struct corolla_resolver corolla_resolver; /* resolver.c */
+
+typedef struct corolla_slot {
+    corolla_watch *watch; /* borrowed */
+    uint32_t generation;  /* of the registration: events of an older one are not delivered */
+} corolla_slot;
+
+struct corolla_reactor {
+    corolla_ring ring;
+    corolla_timers timers;
+    corolla_hooks hooks;        /* set by the owner */
+    bool stopping;              /* no blocking; corolla_reactor_run() returns after this turn */
+    bool in_turn;
+    uint64_t turns;             /* number of this turn */
+    unsigned unpolled;          /* turns since the last poll */
+    int64_t polled_at;          /* ns */
+    corolla_deferred deferred;  /* list head */
+    corolla_slot *slots;        /* owned table, by descriptor */
+    size_t slot_count;
+    size_t watch_count;
+    corolla_poller *poller;     /* owned */
+    corolla_inbox *inbox;       /* owned */
+    corolla_resolver *resolver; /* owned, NULL until used; outlives the reactor while a worker is in it */
+    void *scratch;              /* owned: COROLLA_SCRATCH bytes for short reads, NULL until used */
+};
+
+#define COROLLA_SCRATCH (256 * 1024)
+
+int corolla_reactor_init(corolla_reactor *r);
+/* Closes descriptors of its own and frees its tables. Queued jobs and timers must have been drained
+ * and watches stopped by their owners. Harmless twice. After a fork, in the child, use _abandon. */
+void corolla_reactor_close(corolla_reactor *r);
+/* In a forked child: frees memory and closes this process's copies of the reactor's own descriptors
+ * without touching the kernel's shared state (no epoll_ctl, no eventfd write). */
+void corolla_reactor_abandon(corolla_reactor *r);
+
+int64_t corolla_clock(void); /* CLOCK_MONOTONIC, ns */
+
+/* One turn: poll, due timers, then the jobs that are ready at that moment and none that they add.
+ * Blocks no longer than the next deadline, and not at all when jobs are ready or stopping is set;
+ * with jobs ready the poll itself is skipped for a bounded number of turns and time.
+ * 0, or the first negative value of a callback. */
+int corolla_reactor_turn(corolla_reactor *r);
+/* Turns until corolla_reactor_stop(); clears stopping on the way out. */
+int corolla_reactor_run(corolla_reactor *r);
+void corolla_reactor_stop(corolla_reactor *r);
+
+/* Appends a job. 0 or -ENOMEM. Owner's thread only. */
+static inline int
+corolla_reactor_post(corolla_reactor *r, corolla_job_fn fn, void *arg)
+{
+    return corolla_ring_push(&r->ring, fn, arg);
+}
+
+/* Queues fn for the end of the turn (or of the next, outside one); no effect if queued already. */
+void corolla_reactor_defer(corolla_reactor *r, corolla_deferred *deferred);
+void corolla_reactor_undefer(corolla_reactor *r, corolla_deferred *deferred);
+
+/* Visits each queued job that a user posted, each pending timer as (timer->fn, timer->arg) and
+ * what waits in the inbox (under its lock). The reactor's own jobs are not shown. */
+void corolla_reactor_visit(corolla_reactor *r, corolla_visit_fn visit, void *ctx);
+/* Empties all three, calling drop for each: the queues are whole before every call, which may post
+ * again (that is drained too). */
+void corolla_reactor_drain(corolla_reactor *r, corolla_visit_fn drop, void *ctx);
+
+/* Any thread: appends a job to the reactor's inbox and wakes it if it sleeps. Jobs of one thread
+ * keep their order. 0, -ENOMEM, or -ESHUTDOWN after corolla_inbox_close(). */
+int corolla_inbox_post(corolla_inbox *inbox, corolla_job_fn fn, void *arg);
+/* The inbox is counted: a thread that may outlive the reactor holds its own reference. */
+corolla_inbox *corolla_inbox_ref(corolla_inbox *inbox);
+void corolla_inbox_unref(corolla_inbox *inbox);
+/* Any thread: makes a sleeping poll return. */
+int corolla_reactor_wake(corolla_reactor *r);
+
+/* ---- Signals (for programs without an interpreter) --------------------------------------- */
+
+/* fn runs as a job for each delivery noticed; deliveries of one signal may be merged. One reactor
+ * in a process owns signals at a time: -EBUSY for another. The previous disposition is restored by
+ * stop. Nothing depends on one byte in a pipe for each signal. */
+struct corolla_signal {
+    corolla_reactor *reactor; /* borrowed; NULL when not started */
+    int signum;
+    int (*fn)(corolla_signal *self); /* set by the owner */
+    corolla_signal *next;
+    struct corolla_sigstate *saved; /* owned: the previous disposition */
+    uint64_t job;
+};
+
+int corolla_signal_start(corolla_reactor *r, corolla_signal *s, int signum);
+void corolla_signal_stop(corolla_signal *s);
+
+/* ---- Streams ---------------------------------------------------------------------------- */
+
+/* What a stream asks of its owner. All run on the reactor's thread, as (part of) a job, except
+ * pressure, which may come from inside corolla_stream_write(). Any of them may close the stream;
+ * the stream looks at nothing of its own after a callback that closed it. The owner keeps the
+ * memory alive during a callback. */
+typedef struct corolla_stream_ops {
+    /* Where do bytes go? Sets *buf and *len (> 0). hint: bytes recv has lately been giving. */
+    int (*where)(corolla_stream *s, size_t hint, void **buf, size_t *len);
+    /* n > 0: so many came into buf; 0: end of file; < 0: -errno of a failed read. Reading has been
+     * stopped before n <= 0 is told. */
+    int (*came)(corolla_stream *s, void *buf, ssize_t n);
+    /* A queued write failed (-errno). The queue has been dropped and reading is stopped. */
+    int (*failed)(corolla_stream *s, int err);
+    /* on: the queue rose above high; off: it fell to low or below. Strictly alternating. */
+    int (*pressure)(corolla_stream *s, bool on);
+    /* The queue has become empty after it was not (also after a shutdown's FIN was sent). */
+    int (*flushed)(corolla_stream *s);
+} corolla_stream_ops;
+
+/* Bytes to write. What the kernel does not take at once is kept by reference when retain is set
+ * (retain(owner) is called once, release(owner) when the last byte has gone or the queue is dropped)
+ * and copied otherwise. */
+typedef struct corolla_chunk {
+    const void *data;
+    size_t len;
+    void *owner;
+    void (*retain)(void *owner);
+    void (*release)(void *owner);
+} corolla_chunk;
+
+typedef struct corolla_piece { /* of the write queue, stream.c */
+    const char *data;
+    size_t len;
+    void *owner;
+    void (*release)(void *owner);
+} corolla_piece;
+
+struct corolla_stream {
+    corolla_watch watch;
+    const corolla_stream_ops *ops; /* borrowed; set through init */
+    int fd;                        /* borrowed: the owner closes it after corolla_stream_close() */
+    bool reading;
+    bool closed;
+    bool shut;                     /* shutdown(SHUT_WR) asked for */
+    bool fin_sent;
+    bool pressed;                  /* pressure(on) was told last */
+    bool socket;                   /* send/recv, else write/read */
+    uint8_t hold;                  /* learned: turns with several writes, in a row; at 2 writes wait for the end of the turn */
+    unsigned writes;               /* in the turn numbered write_turn */
+    uint64_t write_turn;
+    size_t hint;                   /* learned read size, bytes */
+    size_t queued;                 /* bytes not yet in the kernel */
+    size_t high, low;              /* set through corolla_stream_limits() */
+    corolla_piece *pieces;         /* owned ring of the write queue, NULL until used */
+    unsigned piece_head, piece_count, piece_capacity;
+    corolla_deferred flush;        /* while writes are held back, or flushed is still to be told */
+    bool *gone;                    /* borrowed flag on the stack of a running callback, or NULL */
+};
+
+void corolla_stream_init(corolla_stream *s, const corolla_stream_ops *ops);
+/* fd is non-blocking. Neither reads nor watches until corolla_stream_read(). */
+int corolla_stream_open(corolla_reactor *r, corolla_stream *s, int fd);
+int corolla_stream_read(corolla_stream *s, bool on); /* start and stop reading */
+/* 0: all bytes are accepted (in the kernel or queued); -errno: a write failed, nothing is queued and
+ * what was queued is dropped; -ESHUTDOWN after corolla_stream_shutdown(); -ENOMEM: nothing changed
+ * beyond what was sent. Positive values of pressure() are not passed on; a negative one is stored
+ * nowhere: pressure is called last. */
+int corolla_stream_write(corolla_stream *s, const corolla_chunk *chunks, size_t count);
+/* Sends what is held back or queued, as far as the kernel takes it. */
+int corolla_stream_flush(corolla_stream *s);
+int corolla_stream_shutdown(corolla_stream *s); /* FIN behind what is queued */
+void corolla_stream_limits(corolla_stream *s, size_t high, size_t low);
+/* Stops watching and drops the queue; calls nothing but release. Harmless twice. */
+void corolla_stream_close(corolla_stream *s);
+
+/* ---- Listeners -------------------------------------------------------------------------- */
+
+/* Accepts up to batch connections an event. Out of descriptors or memory: failed is told once, and
+ * the listener sleeps for COROLLA_ACCEPT_RETRY before it goes on. */
+#define COROLLA_ACCEPT_RETRY INT64_C(1000000000)
+
+struct corolla_listener {
+    corolla_watch watch;
+    corolla_timer retry;
+    int fd; /* borrowed */
+    int batch;
+    /* fd is the callee's: non-blocking, close-on-exec. */
+    int (*accepted)(corolla_listener *l, int fd, const struct sockaddr *peer, socklen_t len);
+    int (*failed)(corolla_listener *l, int err); /* -errno */
+    /* private */
+    bool *stopped; /* borrowed flag on the stack of a running callback, or NULL */
+};
+
+void corolla_listener_init(corolla_listener *l);
+int corolla_listener_start(corolla_reactor *r, corolla_listener *l, int fd, int batch);
+void corolla_listener_stop(corolla_listener *l); /* from inside accepted, too */
+
+/* ---- Connectors: Happy Eyeballs, RFC 8305 -------------------------------------------------- */
+
+enum { COROLLA_AT_SOCKET = 1, COROLLA_AT_BIND, COROLLA_AT_CONNECT };
+
+/* One address to try; an array of them belongs to the caller until done or cancel. */
+typedef struct corolla_target {
+    int family, type, protocol;
+    struct sockaddr_storage addr;
+    socklen_t addrlen;
+    /* results */
+    int error;     /* -errno, 0 while not tried */
+    int stage;     /* where it failed */
+    int bind_index;/* which local address failed last */
+    /* private */
+    corolla_connector *connector;
+    corolla_watch watch;
+    int fd;        /* owned while connecting, else -1 */
+} corolla_target;
+
+struct corolla_connector {
+    corolla_reactor *reactor;
+    corolla_target *targets; /* borrowed */
+    size_t count;
+    const struct addrinfo *local; /* borrowed: addresses to bind to, tried in order, or NULL */
+    int64_t delay;           /* ns until the next attempt starts beside the last; < 0: one after another */
+    /* fd: the callee's, connected; or -1 when every target failed. winner: its index. Never called
+     * from inside start. */
+    int (*done)(corolla_connector *c, int fd, size_t winner);
+    /* private */
+    size_t next, running;
+    corolla_timer timer;
+    bool active;
+};
+
+void corolla_connector_init(corolla_connector *c);
+int corolla_connector_start(corolla_reactor *r, corolla_connector *c);
+void corolla_connector_cancel(corolla_connector *c); /* closes what it opened; done is not called */
+
+/* ---- Names ------------------------------------------------------------------------------ */
+
+/* getaddrinfo(3) and getnameinfo(3) on a small pool of threads. Numeric hosts (AI_NUMERICHOST is
+ * tried first) are answered without a thread. done runs as a job, never from inside start. */
+struct corolla_resolve {
+    /* results */
+    int error;     /* 0 or an EAI_ code */
+    int sys_errno; /* with EAI_SYSTEM */
+    struct addrinfo *result; /* owned: freeaddrinfo() by the owner */
+    char host[NI_MAXHOST], service[NI_MAXSERV]; /* of a getnameinfo */
+    int (*done)(corolla_resolve *q); /* set by the owner */
+    /* private */
+    struct corolla_query *query;
+};
+
+int corolla_resolve_address(corolla_reactor *r, corolla_resolve *q, const char *host, const char *service,
+                            const struct addrinfo *hints);
+int corolla_resolve_name(corolla_reactor *r, corolla_resolve *q, const struct sockaddr *addr, socklen_t len, int flags);
+/* The answer, if it still comes, is dropped; q is free at once. */
+void corolla_resolve_cancel(corolla_resolve *q);
+
+#endif

@@ -1,0 +1,116 @@
+/* What the scheduler needs of a loop of ours: queueing, its clock, its checks. */
+#include <math.h>
+
+#include "callback.h"
+
+bool
+corolla_job_owns_object(corolla_job_fn fn)
+{
+    return fn == corolla_handle_job || fn == corolla_task_step_job || fn == corolla_task_wakeup_job ||
+           fn == corolla_callback_job;
+}
+
+int
+corolla_core_check_closed(corolla_core *core)
+{
+    if (core->closed) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
+    }
+    return 0;
+}
+
+int
+corolla_core_check_thread(corolla_core *core)
+{
+    if (core->running && core->thread != PyThread_get_thread_ident()) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Non-thread-safe operation invoked on an event loop other than the current one");
+        return -1;
+    }
+    return 0;
+}
+
+int
+corolla_core_post(corolla_core *core, corolla_job_fn fn, PyObject *arg)
+{
+    if (__builtin_expect(core->closed || core->debug, 0)) {
+        if (corolla_core_check_closed(core) < 0 || (core->debug && corolla_core_check_thread(core) < 0)) {
+            Py_DECREF(arg);
+            return -1;
+        }
+    }
+    if (__builtin_expect(corolla_reactor_post(&core->reactor, fn, arg) < 0, 0)) {
+        Py_DECREF(arg);
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+int
+corolla_deadline(double seconds, int64_t *deadline)
+{
+    if (isnan(seconds)) {
+        PyErr_SetString(PyExc_ValueError, "Invalid time: NaN (not a number)");
+        return -1;
+    }
+    double ns = seconds * 1e9;
+    if (ns >= 9.2e18) {
+        *deadline = COROLLA_NEVER;
+    }
+    else if (ns <= -9.2e18) {
+        *deadline = INT64_MIN;
+    }
+    else {
+        /* Upwards: a callback never finds loop.time() before its time. */
+        *deadline = (int64_t)ceil(ns);
+    }
+    return 0;
+}
+
+int
+corolla_core_now(corolla_core *core, int64_t *now)
+{
+    if (!(core->overridden & COROLLA_OWN_TIME)) {
+        *now = corolla_clock();
+        return 0;
+    }
+    PyObject *time = PyObject_CallMethodNoArgs(core->loop, core->state->s.time);
+    if (time == NULL) {
+        return -1;
+    }
+    double seconds = PyFloat_AsDouble(time);
+    Py_DECREF(time);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    return corolla_deadline(seconds, now);
+}
+
+int
+corolla_core_report_slow(corolla_core *core, PyObject *what, int64_t took)
+{
+    double seconds = (double)took / 1e9;
+    if (!(seconds >= core->slow_callback)) {
+        return 0;
+    }
+    PyObject *duration = PyFloat_FromDouble(seconds);
+    if (duration == NULL) {
+        return -1;
+    }
+    PyObject *format = PyUnicode_FromString("Executing %s took %.3f seconds");
+    PyObject *shown = format == NULL ? NULL : PyObject_Repr(what);
+    PyObject *done = NULL;
+    if (shown != NULL) {
+        done = PyObject_CallMethod(core->state->logger, "warning", "OOO", format, shown, duration);
+    }
+    Py_XDECREF(shown);
+    Py_XDECREF(format);
+    Py_DECREF(duration);
+    if (done == NULL) {
+        return -1;
+    }
+    Py_DECREF(done);
+    return 0;
+}

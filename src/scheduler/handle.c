@@ -1,0 +1,833 @@
+/* Handle and TimerHandle: a callback that somebody asked for and may want to cancel. */
+#include "callback.h"
+#include "freelist.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- Making and running ------------------------------------------------------------------ */
+
+static PyObject *
+get_source_traceback(corolla_core *core)
+{
+    PyObject *stack = PyObject_CallNoArgs(core->state->extract_stack);
+    return stack;
+}
+
+/* Fills a fresh handle; on failure it is whole enough to be dropped. 0 or -1. */
+static int
+handle_fill(corolla_handle *h, corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *context)
+{
+    h->weakrefs = NULL;
+    h->state = core->state;
+    h->loop = Py_NewRef(core->loop);
+    h->callback = Py_NewRef(callback);
+    h->more = NULL;
+    h->source_traceback = NULL;
+    h->shown = NULL;
+    h->nargs = 0;
+    h->cancelled = false;
+    h->context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
+    if (h->context == NULL) {
+        return -1;
+    }
+    if (nargs <= COROLLA_INLINE_ARGS) {
+        for (Py_ssize_t i = 0; i < nargs; i++) {
+            h->args[i] = Py_NewRef(args[i]);
+        }
+        h->nargs = (uint8_t)nargs;
+    }
+    else {
+        h->more = PyTuple_New(nargs);
+        if (h->more == NULL) {
+            return -1;
+        }
+        for (Py_ssize_t i = 0; i < nargs; i++) {
+            PyTuple_SET_ITEM(h->more, i, Py_NewRef(args[i]));
+        }
+    }
+    if (core->debug) {
+        h->source_traceback = get_source_traceback(core);
+        if (h->source_traceback == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+PyObject *
+corolla_handle_new(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+{
+    corolla_state *state = core->state;
+    PyObject *self = freelist_new(state, &state->freelists->handles, state->handle_type);
+    if (self == NULL) {
+        return NULL;
+    }
+    corolla_handle *h = (corolla_handle *)self;
+    h->timer = false;
+    int rc = handle_fill(h, core, callback, args, nargs, context);
+    PyObject_GC_Track(self);
+    if (rc < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return self;
+}
+
+PyObject *
+corolla_call_soon(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+{
+    PyObject *handle = corolla_handle_new(core, callback, args, nargs, context);
+    if (handle == NULL) {
+        return NULL;
+    }
+    if (corolla_core_post(core, corolla_handle_job, Py_NewRef(handle)) < 0) {
+        Py_DECREF(handle);
+        return NULL;
+    }
+    return handle;
+}
+
+PyObject *
+corolla_call_at(corolla_core *core, double when, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *context)
+{
+    corolla_state *state = core->state;
+    int64_t deadline;
+    if (corolla_deadline(when, &deadline) < 0) {
+        return NULL;
+    }
+    PyObject *self = freelist_new(state, &state->freelists->timers, state->timer_handle_type);
+    if (self == NULL) {
+        return NULL;
+    }
+    corolla_timer_handle *th = (corolla_timer_handle *)self;
+    th->handle.timer = true;
+    th->when = when;
+    th->scheduled = false;
+    corolla_timer_init(&th->timer, corolla_handle_job, self);
+    int rc = handle_fill(&th->handle, core, callback, args, nargs, context);
+    PyObject_GC_Track(self);
+    if (rc == 0 && (rc = corolla_timer_start(&core->reactor, &th->timer, deadline)) < 0) {
+        PyErr_NoMemory();
+    }
+    if (rc < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    Py_INCREF(self); /* the heap's */
+    th->scheduled = true;
+    return self;
+}
+
+/* Drops what a handle would call. Takes everything out before the first decref. */
+static void
+handle_drop_call(corolla_handle *h)
+{
+    PyObject *callback = h->callback, *more = h->more;
+    PyObject *args[COROLLA_INLINE_ARGS];
+    uint8_t nargs = h->nargs;
+    memcpy(args, h->args, nargs * sizeof *args);
+    h->callback = NULL;
+    h->more = NULL;
+    h->nargs = 0;
+    Py_XDECREF(callback);
+    Py_XDECREF(more);
+    for (uint8_t i = 0; i < nargs; i++) {
+        Py_DECREF(args[i]);
+    }
+}
+
+static PyObject *
+handle_args_tuple(corolla_handle *h)
+{
+    if (h->more != NULL) {
+        return Py_NewRef(h->more);
+    }
+    PyObject *tuple = PyTuple_New(h->nargs);
+    if (tuple != NULL) {
+        for (uint8_t i = 0; i < h->nargs; i++) {
+            PyTuple_SET_ITEM(tuple, i, Py_NewRef(h->args[i]));
+        }
+    }
+    return tuple;
+}
+
+/* debug: True or False as the loop says, for _format_callback_source(). */
+static PyObject *
+format_call(corolla_handle *h)
+{
+    PyObject *args = handle_args_tuple(h);
+    if (args == NULL) {
+        return NULL;
+    }
+    PyObject *debug = PyObject_CallMethodNoArgs(h->loop, h->state->s.get_debug);
+    PyObject *text = NULL;
+    if (debug != NULL) {
+        PyObject *stack[3] = {h->callback, args, debug};
+        PyObject *names = PyTuple_Pack(1, h->state->s.debug);
+        if (names != NULL) {
+            text = PyObject_Vectorcall(h->state->format_callback_source, stack, 2, names);
+            Py_DECREF(names);
+        }
+        Py_DECREF(debug);
+    }
+    Py_DECREF(args);
+    return text;
+}
+
+int
+corolla_handle_report(corolla_handle *h)
+{
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit)) {
+        return -1;
+    }
+    int rc = 0;
+    corolla_state *state = h->state;
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *text = NULL, *message = NULL, *context = PyDict_New();
+    text = h->callback != NULL ? format_call(h) : PyObject_Repr((PyObject *)h);
+    if (text != NULL) {
+        message = PyUnicode_FromFormat("Exception in callback %U", text);
+    }
+    if (context == NULL || message == NULL || PyDict_SetItem(context, state->s.message, message) < 0 ||
+        PyDict_SetItem(context, state->s.exception, exc) < 0 ||
+        PyDict_SetItem(context, state->s.handle, (PyObject *)h) < 0 ||
+        (h->source_traceback != NULL &&
+         PyDict_SetItem(context, state->s.source_traceback, h->source_traceback) < 0)) {
+        PyErr_WriteUnraisable((PyObject *)h);
+    }
+    else {
+        rc = corolla_report_context(state, h->loop, context);
+    }
+    Py_XDECREF(context);
+    Py_XDECREF(message);
+    Py_XDECREF(text);
+    Py_XDECREF(exc);
+    return rc;
+}
+
+/* Calls a handle that holds its own reference to itself for the while. */
+static int
+handle_call(corolla_handle *h)
+{
+    /* The callback may cancel its own handle: what is called has references of its own. */
+    PyObject *callback = Py_NewRef(h->callback);
+    PyObject *context = h->context;
+    PyObject *result = NULL;
+    if (h->more == NULL) {
+        PyObject *stack[COROLLA_INLINE_ARGS + 1];
+        uint8_t nargs = h->nargs;
+        for (uint8_t i = 0; i < nargs; i++) {
+            stack[i + 1] = Py_NewRef(h->args[i]);
+        }
+        result = corolla_call_in(context, callback, stack + 1, nargs);
+        for (uint8_t i = 0; i < nargs; i++) {
+            Py_DECREF(stack[i + 1]);
+        }
+    }
+    else {
+        PyObject *more = Py_NewRef(h->more);
+        if (PyContext_Enter(context) == 0) {
+            result = PyObject_CallObject(callback, more);
+            if (PyContext_Exit(context) < 0) {
+                Py_CLEAR(result);
+            }
+        }
+        Py_DECREF(more);
+    }
+    int rc = 0;
+    if (result == NULL) {
+        rc = corolla_handle_report(h);
+    }
+    else {
+        Py_DECREF(result);
+    }
+    Py_DECREF(callback);
+    return rc;
+}
+
+/* 0, or -1 with what leaves the loop. */
+static int
+handle_run_timed(corolla_handle *h, corolla_core *core)
+{
+    if (h->callback == NULL) {
+        return 0;
+    }
+    Py_INCREF(h);
+    int rc;
+    if (core != NULL && core->debug) {
+        int64_t begin = corolla_clock();
+        rc = handle_call(h);
+        if (rc == 0) {
+            rc = corolla_core_report_slow(core, (PyObject *)h, corolla_clock() - begin);
+        }
+    }
+    else {
+        rc = handle_call(h);
+    }
+    Py_DECREF(h);
+    return rc;
+}
+
+int
+corolla_handle_run(corolla_handle *h)
+{
+    corolla_core *core = corolla_core_of(h->state, h->loop);
+    if (core != NULL) {
+        corolla_core_hide_task(core);
+    }
+    return handle_run_timed(h, core);
+}
+
+int
+corolla_handle_job(void *arg)
+{
+    corolla_handle *h = arg;
+    if (h->timer) {
+        corolla_timer_handle *th = (corolla_timer_handle *)h;
+        corolla_timer_fired(&th->timer);
+        th->scheduled = false;
+    }
+    int rc = corolla_handle_run(h);
+    Py_DECREF(h);
+    return rc;
+}
+
+void
+corolla_handle_cancel(corolla_handle *h)
+{
+    if (h->cancelled) {
+        return;
+    }
+    bool owed = false;
+    if (h->timer) {
+        corolla_timer_handle *th = (corolla_timer_handle *)h;
+        corolla_core *core = corolla_core_of(h->state, h->loop);
+        if (core != NULL && corolla_timer_stop(&core->reactor, &th->timer)) {
+            owed = true; /* the heap's reference, or the queued job's */
+        }
+        th->scheduled = false;
+    }
+    h->cancelled = true;
+    handle_drop_call(h);
+    if (owed) {
+        Py_DECREF(h);
+    }
+}
+
+/* ---- Life -------------------------------------------------------------------------------- */
+
+static int
+handle_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    corolla_handle *h = (corolla_handle *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(h->loop);
+    Py_VISIT(h->callback);
+    Py_VISIT(h->context);
+    Py_VISIT(h->more);
+    Py_VISIT(h->source_traceback);
+    for (uint8_t i = 0; i < h->nargs; i++) {
+        Py_VISIT(h->args[i]);
+    }
+    return 0;
+}
+
+static int
+handle_clear(PyObject *self)
+{
+    corolla_handle *h = (corolla_handle *)self;
+    handle_drop_call(h);
+    Py_CLEAR(h->context);
+    Py_CLEAR(h->source_traceback);
+    Py_CLEAR(h->shown);
+    return 0;
+}
+
+/* A pending timer is held by the heap, so what is freed here is in no structure. */
+static void
+handle_dealloc(PyObject *self)
+{
+    corolla_handle *h = (corolla_handle *)self;
+    corolla_state *state = h->state;
+    PyObject_GC_UnTrack(self);
+    if (h->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    handle_clear(self);
+    Py_CLEAR(h->loop);
+    if (h->timer) {
+        freelist_drop(state, &state->freelists->timers, state->timer_handle_type, self);
+    }
+    else {
+        freelist_drop(state, &state->freelists->handles, state->handle_type, self);
+    }
+}
+
+/* ---- Handle as Python sees it ------------------------------------------------------------ */
+
+static PyObject *
+handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args;
+    (void)kwargs;
+    corolla_state *state = corolla_state_of_type(type);
+    if (state == NULL) {
+        return NULL;
+    }
+    PyObject *self = type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    corolla_handle *h = (corolla_handle *)self;
+    h->state = state;
+    corolla_state_hold(state);
+    if (PyType_IsSubtype(type, state->timer_handle_type)) {
+        h->timer = true;
+        corolla_timer_init(&((corolla_timer_handle *)h)->timer, corolla_handle_job, self);
+    }
+    return self;
+}
+
+/* The part of __init__ that both kinds share: callback, args (a sequence), loop, context. */
+static int
+handle_init_common(corolla_handle *h, PyObject *callback, PyObject *args, PyObject *loop, PyObject *context)
+{
+    if (h->loop != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "Handle object is already initialized");
+        return -1;
+    }
+    PyObject *more = PySequence_Tuple(args);
+    if (more == NULL) {
+        return -1;
+    }
+    PyObject *ctx;
+    if (context == NULL || context == Py_None) {
+        ctx = PyContext_CopyCurrent();
+    }
+    else if (PyContext_CheckExact(context)) {
+        ctx = Py_NewRef(context);
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "a contextvars.Context is required, got %R", context);
+        ctx = NULL;
+    }
+    if (ctx == NULL) {
+        Py_DECREF(more);
+        return -1;
+    }
+    PyObject *debug = PyObject_CallMethodNoArgs(loop, h->state->s.get_debug);
+    int is_debug = debug == NULL ? -1 : PyObject_IsTrue(debug);
+    Py_XDECREF(debug);
+    PyObject *stack = NULL;
+    if (is_debug > 0) {
+        stack = PyObject_CallNoArgs(h->state->extract_stack);
+    }
+    if (is_debug < 0 || (is_debug > 0 && stack == NULL)) {
+        Py_DECREF(more);
+        Py_DECREF(ctx);
+        return -1;
+    }
+    h->callback = Py_NewRef(callback);
+    h->more = more;
+    h->context = ctx;
+    h->source_traceback = stack;
+    h->loop = Py_NewRef(loop);
+    return 0;
+}
+
+static int
+handle_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"callback", "args", "loop", "context", NULL};
+    PyObject *callback, *call_args, *loop, *context = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|O:Handle", names, &callback, &call_args, &loop, &context)) {
+        return -1;
+    }
+    return handle_init_common((corolla_handle *)self, callback, call_args, loop, context);
+}
+
+static int
+timer_handle_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"when", "callback", "args", "loop", "context", NULL};
+    PyObject *callback, *call_args, *loop, *context = NULL;
+    double when;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dOOO|O:TimerHandle", names, &when, &callback, &call_args, &loop,
+                                     &context)) {
+        return -1;
+    }
+    ((corolla_timer_handle *)self)->when = when;
+    return handle_init_common((corolla_handle *)self, callback, call_args, loop, context);
+}
+
+static int
+check_whole(corolla_handle *h)
+{
+    if (h->loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "Handle object is not initialized.");
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+handle_repr(PyObject *self)
+{
+    corolla_handle *h = (corolla_handle *)self;
+    if (h->shown != NULL) {
+        return Py_NewRef(h->shown);
+    }
+    const char *name = strrchr(Py_TYPE(self)->tp_name, '.');
+    name = name != NULL ? name + 1 : Py_TYPE(self)->tp_name;
+    if (h->loop == NULL) {
+        return PyUnicode_FromFormat("<%s not initialized>", name);
+    }
+    PyObject *text = PyUnicode_FromFormat(h->cancelled ? "<%s cancelled" : "<%s", name);
+    if (text != NULL && h->timer) {
+        PyObject *when = PyFloat_FromDouble(((corolla_timer_handle *)h)->when);
+        PyObject *more = when == NULL ? NULL : PyUnicode_FromFormat("%U when=%R", text, when);
+        Py_XDECREF(when);
+        Py_SETREF(text, more);
+    }
+    if (text != NULL && h->callback != NULL) {
+        int depth = Py_ReprEnter(self);
+        if (depth == 0) {
+            PyObject *call = format_call(h);
+            Py_ReprLeave(self);
+            PyObject *more = call == NULL ? NULL : PyUnicode_FromFormat("%U %U", text, call);
+            Py_XDECREF(call);
+            Py_SETREF(text, more);
+        }
+        else if (depth < 0) {
+            Py_CLEAR(text);
+        }
+    }
+    if (text != NULL && h->source_traceback != NULL && PyObject_IsTrue(h->source_traceback) > 0) {
+        PyObject *frame = PySequence_GetItem(h->source_traceback, -1);
+        PyObject *file = frame == NULL ? NULL : PySequence_GetItem(frame, 0);
+        PyObject *line = frame == NULL ? NULL : PySequence_GetItem(frame, 1);
+        PyObject *more = NULL;
+        if (file != NULL && line != NULL) {
+            more = PyUnicode_FromFormat("%U created at %S:%S", text, file, line);
+        }
+        Py_XDECREF(frame);
+        Py_XDECREF(file);
+        Py_XDECREF(line);
+        Py_SETREF(text, more);
+    }
+    if (text != NULL) {
+        Py_SETREF(text, PyUnicode_FromFormat("%U>", text));
+    }
+    return text;
+}
+
+PyDoc_STRVAR(handle_cancel_doc, "cancel($self, /)\n--\n\n"
+"Cancel the callback: it will not run. No effect if it ran already or was cancelled.\n\n"
+"What it would have called is dropped at once. Specified by asyncio.Handle.cancel().");
+
+static PyObject *
+handle_cancel(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    corolla_handle *h = (corolla_handle *)self;
+    if (check_whole(h) < 0) {
+        return NULL;
+    }
+    if (!h->cancelled) {
+        PyObject *debug = PyObject_CallMethodNoArgs(h->loop, h->state->s.get_debug);
+        int is_debug = debug == NULL ? -1 : PyObject_IsTrue(debug);
+        Py_XDECREF(debug);
+        if (is_debug < 0) {
+            return NULL;
+        }
+        if (is_debug && !h->cancelled) {
+            /* Kept for reports such as "Executing <Handle ...> took 2.5 seconds". */
+            h->cancelled = true;
+            PyObject *shown = handle_repr(self);
+            h->cancelled = false;
+            if (shown == NULL) {
+                return NULL;
+            }
+            Py_XSETREF(h->shown, shown);
+        }
+        corolla_handle_cancel(h);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(handle_cancelled_doc, "cancelled($self, /)\n--\n\nReturn True if the callback was cancelled.");
+
+static PyObject *
+handle_cancelled(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((corolla_handle *)self)->cancelled);
+}
+
+PyDoc_STRVAR(handle_get_context_doc,
+"get_context($self, /)\n--\n\nReturn the contextvars.Context the callback runs in (PEP 567).");
+
+static PyObject *
+handle_get_context(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    corolla_handle *h = (corolla_handle *)self;
+    if (check_whole(h) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(h->context);
+}
+
+PyDoc_STRVAR(handle_run_doc, "_run($self, /)\n--\n\n"
+"Call the callback in its context; an exception goes to the loop's exception handler. For other event loops.");
+
+static PyObject *
+handle_run(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    corolla_handle *h = (corolla_handle *)self;
+    if (check_whole(h) < 0) {
+        return NULL;
+    }
+    /* Not corolla_handle_run(): a task may be running, and goes on being the current one. */
+    if (handle_run_timed(h, corolla_core_of(h->state, h->loop)) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+handle_get_callback(PyObject *self, void *unused)
+{
+    (void)unused;
+    corolla_handle *h = (corolla_handle *)self;
+    return Py_NewRef(h->callback == NULL ? Py_None : h->callback);
+}
+
+static PyObject *
+handle_get_args(PyObject *self, void *unused)
+{
+    (void)unused;
+    corolla_handle *h = (corolla_handle *)self;
+    if (h->callback == NULL) {
+        Py_RETURN_NONE;
+    }
+    return handle_args_tuple(h);
+}
+
+static PyObject *
+handle_get_loop(PyObject *self, void *unused)
+{
+    (void)unused;
+    corolla_handle *h = (corolla_handle *)self;
+    return Py_NewRef(h->loop == NULL ? Py_None : h->loop);
+}
+
+static PyObject *
+handle_get_source_traceback(PyObject *self, void *unused)
+{
+    (void)unused;
+    corolla_handle *h = (corolla_handle *)self;
+    return Py_NewRef(h->source_traceback == NULL ? Py_None : h->source_traceback);
+}
+
+static PyObject *
+handle_get_cancelled(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((corolla_handle *)self)->cancelled);
+}
+
+static PyObject *
+handle_get_ctx(PyObject *self, void *unused)
+{
+    (void)unused;
+    corolla_handle *h = (corolla_handle *)self;
+    return Py_NewRef(h->context == NULL ? Py_None : h->context);
+}
+
+/* isinstance(h, asyncio.Handle) holds: see docs/architecture.md, "Being an asyncio object". */
+static PyObject *
+handle_get_class(PyObject *self, void *unused)
+{
+    (void)unused;
+    corolla_state *state = ((corolla_handle *)self)->state;
+    if (Py_TYPE(self) == state->handle_type) {
+        return Py_NewRef(state->asyncio_Handle);
+    }
+    if (Py_TYPE(self) == state->timer_handle_type) {
+        return Py_NewRef(state->asyncio_TimerHandle);
+    }
+    return Py_NewRef((PyObject *)Py_TYPE(self));
+}
+
+static PyMethodDef handle_methods[] = {
+    {"cancel", handle_cancel, METH_NOARGS, handle_cancel_doc},
+    {"cancelled", handle_cancelled, METH_NOARGS, handle_cancelled_doc},
+    {"get_context", handle_get_context, METH_NOARGS, handle_get_context_doc},
+    {"_run", handle_run, METH_NOARGS, handle_run_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef handle_getset[] = {
+    {"__class__", handle_get_class, NULL, NULL, NULL},
+    {"_callback", handle_get_callback, NULL, "The callable, or None once cancelled.", NULL},
+    {"_args", handle_get_args, NULL, "Its arguments as a tuple, or None once cancelled.", NULL},
+    {"_cancelled", handle_get_cancelled, NULL, NULL, NULL},
+    {"_context", handle_get_ctx, NULL, NULL, NULL},
+    {"_loop", handle_get_loop, NULL, NULL, NULL},
+    {"_source_traceback", handle_get_source_traceback, NULL, "Where it was made, in debug mode.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef handle_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(corolla_handle, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(handle_doc, "Handle(callback, args, loop, context=None)\n--\n\n"
+"A callback queued with call_soon(), call_soon_threadsafe() or add_reader(), which may be cancelled.\n\n"
+"callback: a callable. args: a sequence of its positional arguments. loop: the event loop. context: the\n"
+"contextvars.Context to call it in, a copy of the current one if None. Specified by asyncio.Handle.");
+
+static PyType_Slot handle_slots[] = {
+    {Py_tp_doc, (void *)handle_doc},     {Py_tp_new, handle_new},
+    {Py_tp_init, handle_init},           {Py_tp_dealloc, handle_dealloc},
+    {Py_tp_traverse, handle_traverse},   {Py_tp_clear, handle_clear},
+    {Py_tp_repr, handle_repr},           {Py_tp_methods, handle_methods},
+    {Py_tp_getset, handle_getset},       {Py_tp_members, handle_members},
+    {0, NULL},
+};
+
+PyType_Spec corolla_handle_spec = {
+    .name = "corolla.Handle",
+    .basicsize = sizeof(corolla_handle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = handle_slots,
+};
+
+/* ---- TimerHandle ------------------------------------------------------------------------- */
+
+static Py_hash_t
+timer_handle_hash(PyObject *self)
+{
+    PyObject *when = PyFloat_FromDouble(((corolla_timer_handle *)self)->when);
+    if (when == NULL) {
+        return -1;
+    }
+    Py_hash_t hash = PyObject_Hash(when);
+    Py_DECREF(when);
+    return hash;
+}
+
+/* 1, 0 or -1. */
+static int
+same_call(corolla_handle *a, corolla_handle *b)
+{
+    if (a->cancelled != b->cancelled || (a->callback == NULL) != (b->callback == NULL)) {
+        return 0;
+    }
+    if (a->callback == NULL) {
+        return 1;
+    }
+    PyObject *left = handle_args_tuple(a), *right = handle_args_tuple(b);
+    PyObject *one = Py_NewRef(a->callback), *other = Py_NewRef(b->callback);
+    int same = left == NULL || right == NULL ? -1 : PyObject_RichCompareBool(one, other, Py_EQ);
+    if (same > 0) {
+        same = PyObject_RichCompareBool(left, right, Py_EQ);
+    }
+    Py_DECREF(one);
+    Py_DECREF(other);
+    Py_XDECREF(left);
+    Py_XDECREF(right);
+    return same;
+}
+
+static PyObject *
+timer_handle_compare(PyObject *self, PyObject *other, int op)
+{
+    corolla_state *state = ((corolla_handle *)self)->state;
+    if (!PyObject_TypeCheck(other, state->timer_handle_type)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    double a = ((corolla_timer_handle *)self)->when, b = ((corolla_timer_handle *)other)->when;
+    int same = 0;
+    if (a == b && op != Py_LT && op != Py_GT) {
+        same = same_call((corolla_handle *)self, (corolla_handle *)other);
+        if (same < 0) {
+            return NULL;
+        }
+    }
+    switch (op) {
+    case Py_LT:
+        return PyBool_FromLong(a < b);
+    case Py_GT:
+        return PyBool_FromLong(a > b);
+    case Py_LE:
+        return PyBool_FromLong(a < b || same);
+    case Py_GE:
+        return PyBool_FromLong(a > b || same);
+    case Py_EQ:
+        return PyBool_FromLong(same);
+    default:
+        return PyBool_FromLong(!same);
+    }
+}
+
+PyDoc_STRVAR(timer_handle_when_doc, "when($self, /)\n--\n\n"
+"Return the time the callback is due, in seconds of loop.time().");
+
+static PyObject *
+timer_handle_when(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyFloat_FromDouble(((corolla_timer_handle *)self)->when);
+}
+
+static PyObject *
+timer_handle_get_when(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyFloat_FromDouble(((corolla_timer_handle *)self)->when);
+}
+
+static PyObject *
+timer_handle_get_scheduled(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((corolla_timer_handle *)self)->scheduled);
+}
+
+static PyMethodDef timer_handle_methods[] = {
+    {"when", timer_handle_when, METH_NOARGS, timer_handle_when_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef timer_handle_getset[] = {
+    {"_when", timer_handle_get_when, NULL, NULL, NULL},
+    {"_scheduled", timer_handle_get_scheduled, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(timer_handle_doc, "TimerHandle(when, callback, args, loop, context=None)\n--\n\n"
+"A callback queued with call_later() or call_at().\n\n"
+"when: the time it is due, in seconds of loop.time(). The rest as for Handle. Specified by asyncio.TimerHandle.");
+
+static PyType_Slot timer_handle_slots[] = {
+    {Py_tp_doc, (void *)timer_handle_doc},        {Py_tp_new, handle_new},
+    {Py_tp_init, timer_handle_init},              {Py_tp_dealloc, handle_dealloc},
+    {Py_tp_traverse, handle_traverse},            {Py_tp_clear, handle_clear},
+    {Py_tp_hash, timer_handle_hash},              {Py_tp_richcompare, timer_handle_compare},
+    {Py_tp_methods, timer_handle_methods},        {Py_tp_getset, timer_handle_getset},
+    {0, NULL},
+};
+
+PyType_Spec corolla_timer_handle_spec = {
+    .name = "corolla.TimerHandle",
+    .basicsize = sizeof(corolla_timer_handle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = timer_handle_slots,
+};

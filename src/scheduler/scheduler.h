@@ -1,0 +1,226 @@
+/* scheduler/: Python objects that run. Handles, futures, tasks, and what they need of a loop. */
+#ifndef COROLLA_SCHEDULER_H
+#define COROLLA_SCHEDULER_H
+
+#include "../compat.h"
+#include "../reactor/reactor.h"
+#include "../state.h"
+
+/* ---- What the scheduler needs of a loop of ours ------------------------------------------ */
+
+/* Methods that a Python subclass, or an attribute set on the instance, may have replaced. While a
+ * bit is set, that method is called; otherwise the C below it is. */
+enum {
+    COROLLA_OWN_CALL_SOON = 1,
+    COROLLA_OWN_CALL_AT = 2,
+    COROLLA_OWN_CREATE_TASK = 4,
+    COROLLA_OWN_TIME = 8,
+    COROLLA_OWN_EXCEPTION_HANDLER = 16,
+    COROLLA_OWN_CREATE_FUTURE = 32,
+    COROLLA_OWN_CALL_LATER = 64,
+};
+
+typedef struct corolla_core {
+    corolla_reactor reactor;
+    corolla_state *state; /* borrowed: the loop's type keeps the module alive */
+    PyObject *loop;       /* borrowed: the loop that embeds this */
+    unsigned overridden;  /* COROLLA_OWN_ bits */
+    bool ready;           /* __init__ has run */
+    bool debug;
+    bool closed;
+    bool running;
+    bool shown;           /* asyncio's current-task dict holds an entry of ours for the loop (task.c) */
+    unsigned long thread; /* PyThread_get_thread_ident() of the thread that runs it, 0 when none does */
+    pid_t pid;            /* of the process that made it */
+    unsigned forks;       /* how many forks lay behind this process when the run began */
+    double slow_callback; /* seconds; in debug mode, callbacks that take this long are reported */
+    struct corolla_registry *registry; /* owned: its transports and servers, transports/registry.c; NULL until used */
+} corolla_core;
+
+/* Every loop of ours begins like this. */
+typedef struct corolla_loop_head {
+    PyObject_HEAD
+    corolla_core core;
+} corolla_loop_head;
+
+/* The core of a loop of ours that has been initialised; NULL, without an exception, for any other. */
+static inline corolla_core *
+corolla_core_of(corolla_state *state, PyObject *loop)
+{
+    if (Py_TYPE(loop) == state->loop_type ||
+        (state->loop_base_type != NULL && PyObject_TypeCheck(loop, state->loop_base_type))) {
+        corolla_core *core = &((corolla_loop_head *)loop)->core;
+        return core->ready ? core : NULL;
+    }
+    return NULL;
+}
+
+/* Jobs whose arg is an owned reference to a Python object, for the collector. */
+bool corolla_job_owns_object(corolla_job_fn fn);
+/* Posts {fn, arg}; steals arg, also on failure. 0, or -1 with RuntimeError('Event loop is closed') or
+ * MemoryError. */
+int corolla_core_post(corolla_core *core, corolla_job_fn fn, PyObject *arg);
+/* The loop time that call_at() counts in, ns. Runs the loop's time() when that is overridden. */
+int corolla_core_now(corolla_core *core, int64_t *now);
+/* Seconds of the loop's clock as a deadline; clamps, never wraps. NaN is ValueError. 0 or -1. */
+int corolla_deadline(double seconds, int64_t *deadline);
+
+/* Whether run_forever() is under way, in this process. */
+bool corolla_core_is_running(corolla_core *core);
+/* In debug mode, after a callback that took that long (ns): warns if that is slow. 0 or -1. */
+int corolla_core_report_slow(corolla_core *core, PyObject *what, int64_t took);
+/* In debug mode: RuntimeError for a call from a thread that does not run the loop. 0 or -1. */
+int corolla_core_check_thread(corolla_core *core);
+/* RuntimeError('Event loop is closed') if it is. 0 or -1. */
+int corolla_core_check_closed(corolla_core *core);
+
+/* ---- Handles ----------------------------------------------------------------------------- */
+
+enum { COROLLA_INLINE_ARGS = 4 };
+
+typedef struct corolla_handle {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    corolla_state *state;  /* borrowed */
+    PyObject *loop;        /* owned */
+    PyObject *callback;    /* owned; NULL once cancelled */
+    PyObject *context;     /* owned */
+    PyObject *more;        /* owned: tuple of the arguments when there are more than fit inline */
+    PyObject *args[COROLLA_INLINE_ARGS]; /* owned, each */
+    PyObject *source_traceback;          /* owned, or NULL */
+    PyObject *shown;       /* owned: in debug mode, the repr it had when it was cancelled */
+    uint8_t nargs;         /* inline ones */
+    bool cancelled;
+    bool timer;            /* a TimerHandle */
+} corolla_handle;
+
+typedef struct corolla_timer_handle {
+    corolla_handle handle;
+    corolla_timer timer; /* pending: the heap owns a reference to this handle */
+    double when;         /* seconds of the loop's clock */
+    bool scheduled;
+} corolla_timer_handle;
+
+/* A new handle, not queued. context NULL: a copy of the current one. New reference or NULL. */
+PyObject *corolla_handle_new(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *context);
+/* call_soon without its checks: makes the handle and queues it. New reference or NULL. */
+PyObject *corolla_call_soon(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                            PyObject *context);
+/* call_at without its checks. New reference or NULL. */
+PyObject *corolla_call_at(corolla_core *core, double when, PyObject *callback, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *context);
+/* The job that runs a handle; steals arg. */
+int corolla_handle_job(void *arg);
+/* Runs a handle that stays (a reader's, a signal's): 0, or -1 with KeyboardInterrupt or SystemExit. */
+int corolla_handle_run(corolla_handle *handle);
+void corolla_handle_cancel(corolla_handle *handle);
+
+/* ---- Futures ----------------------------------------------------------------------------- */
+
+typedef enum { COROLLA_PENDING, COROLLA_CANCELLED, COROLLA_FINISHED } corolla_future_status;
+
+typedef struct corolla_future {
+    PyObject_HEAD
+    PyObject *dict;
+    PyObject *weakrefs;
+    corolla_state *state;       /* borrowed */
+    PyObject *loop;             /* owned; NULL until __init__ has run */
+    corolla_core *core;         /* borrowed from loop; NULL when it is not one of ours */
+    PyObject *waiter;           /* owned: the first to be told: a Task to wake, or a callback object */
+    PyObject **more;            /* owned table of owned references: the others, in order */
+    uint32_t more_count, more_capacity;
+    PyObject *result;           /* owned */
+    PyObject *exception;        /* owned */
+    PyObject *exception_tb;     /* owned: the traceback it had when it was set */
+    PyObject *cancel_message;   /* owned */
+    PyObject *cancelled_exc;    /* owned: a CancelledError made once, until taken */
+    PyObject *source_traceback; /* owned, or NULL */
+    uint8_t status;             /* corolla_future_status */
+    bool blocking;              /* _asyncio_future_blocking */
+    bool log_traceback;
+    bool is_task;
+} corolla_future;
+
+static inline bool
+corolla_is_future(corolla_state *state, PyObject *obj)
+{
+    PyTypeObject *type = Py_TYPE(obj);
+    return type == state->future_type || type == state->task_type || PyType_IsSubtype(type, state->future_type);
+}
+
+/* A new pending Future of that loop. New reference or NULL. */
+PyObject *corolla_future_new(corolla_core *core);
+/* 0, or -1 with InvalidStateError. */
+int corolla_future_set_result(PyObject *future, PyObject *result);
+/* exc: an instance. Checks as set_exception() does. */
+int corolla_future_set_exception(PyObject *future, PyObject *exc);
+/* Takes the exception being raised and sets it; KeyboardInterrupt and SystemExit are set too. */
+int corolla_future_set_raised(PyObject *future);
+/* 1 if it was pending, 0 if not, -1 with an exception. */
+int corolla_future_cancel(PyObject *future, PyObject *msg);
+static inline bool
+corolla_future_done(PyObject *future)
+{
+    return ((corolla_future *)future)->status != COROLLA_PENDING;
+}
+/* The value (new reference), or NULL with what the future holds raised, as result() would. */
+PyObject *corolla_future_result(PyObject *future);
+/* Sets a result (or, with value NULL, the raised exception) unless the future is done already: for
+ * completions that may race with cancel(). 0 or -1. */
+int corolla_future_complete(PyObject *future, PyObject *value);
+/* Makes a waiting task the next to be told. 0 or -1 (MemoryError). */
+int corolla_future_add_waiter(corolla_future *fut, PyObject *waiter);
+/* Tells fn(future, arg) by a job when the future is done: a callback without a Python function. arg is
+ * an owned object (stolen). Used by C code that watches a future. 0 or -1. */
+typedef int (*corolla_done_fn)(PyObject *future, PyObject *arg);
+int corolla_future_on_done(PyObject *future, corolla_done_fn fn, PyObject *arg);
+
+/* ---- Tasks ------------------------------------------------------------------------------- */
+
+typedef struct corolla_task {
+    corolla_future future;
+    PyObject *coro;          /* owned; NULL once finished */
+    PyObject *context;       /* owned */
+    PyObject *name;          /* owned; NULL while it is Task-<number> */
+    PyObject *fut_waiter;    /* owned: what it waits on */
+    struct corolla_task *prev, *next; /* borrowed: the interpreter's list of tasks that are not done */
+    uint64_t number;
+    int64_t cancel_requests;
+    bool must_cancel;
+    bool log_destroy_pending;
+    bool linked;
+} corolla_task;
+
+/* A new Task, its first step queued. name and context may be NULL. New reference or NULL. */
+PyObject *corolla_task_new(corolla_core *core, PyObject *coro, PyObject *name, PyObject *context, bool eager);
+/* Any job of a task; steals arg. */
+int corolla_task_step_job(void *arg);
+int corolla_task_wakeup_job(void *arg);
+/* A task's step leaves the loop's current-task entry in place, since the next step only has to replace it.
+ * Whatever else runs on the loop calls this first. */
+void corolla_core_hide_task_slow(corolla_core *core);
+static inline void
+corolla_core_hide_task(corolla_core *core)
+{
+    if (core->shown) {
+        corolla_core_hide_task_slow(core);
+    }
+}
+
+/* ---- Contexts ---------------------------------------------------------------------------- */
+
+/* Calls callback in context. args[-1] must be scratch space (PY_VECTORCALL_ARGUMENTS_OFFSET). Result, new
+ * reference, or NULL. */
+PyObject *corolla_call_in(PyObject *context, PyObject *callback, PyObject *const *args, size_t nargs);
+
+/* ---- Reports ----------------------------------------------------------------------------- */
+
+/* Takes the exception being raised. An ordinary one is reported through loop.call_exception_handler() as
+ * {message, exception, key: value}: 0. KeyboardInterrupt or SystemExit stays raised: -1. key and value may be
+ * NULL. */
+int corolla_report_raised(corolla_state *state, PyObject *loop, const char *message, PyObject *key, PyObject *value);
+/* The same with a dict that is whole but for 'exception', which is added if one is being raised. */
+int corolla_report_context(corolla_state *state, PyObject *loop, PyObject *context);
+
+#endif

@@ -1,0 +1,160 @@
+/* The module's state: one for each interpreter that imports corolla. No Python object of ours lives
+ * anywhere else.
+ *
+ * It is freed when the module is gone and so is the last object of ours: when an interpreter ends, the
+ * collector may clear the types and the module before the objects, whose deallocators still look here. So
+ * every object of ours counts itself with corolla_state_hold() and corolla_state_drop(). */
+#ifndef COROLLA_STATE_H
+#define COROLLA_STATE_H
+
+#include "compat.h"
+
+/* Interned once at import. corolla_state.s.NAME */
+#define COROLLA_STRINGS(X)                                                                                           \
+    X(__class__) X(__name__) X(__qualname__) X(__self__)                                                             \
+    X(_asyncio_future_blocking) X(_loop) X(_must_cancel)                                                             \
+    X(add_done_callback) X(remove_done_callback) X(call_at) X(call_exception_handler) X(call_later) X(call_soon)      \
+    X(call_soon_threadsafe) X(cancel) X(cancelled) X(close) X(context) X(create_future) X(create_task)                \
+    X(default_exception_handler) X(done) X(exception) X(future) X(get_debug) X(get_loop) X(handle) X(is_running)     \
+    X(message) X(msg) X(name) X(loop) X(result) X(send) X(source_traceback) X(task) X(throw) X(time) X(set_name)      \
+    X(connection_made) X(connection_lost) X(data_received) X(eof_received) X(buffer_updated) X(get_buffer)           \
+    X(pause_writing) X(resume_writing) X(protocol) X(transport) X(socket) X(asyncgen) X(aclose) X(detach) X(fileno)  \
+    X(peername) X(sockname) X(sslcontext) X(server) X(eager_start) X(debug)   \
+    X(accept) X(connect) X(family) X(flags) X(getaddrinfo) X(getnameinfo) X(getsockopt) X(gettimeout) X(host) X(info) \
+    X(port) X(proto) X(recv) X(recv_into) X(setblocking) X(shutdown) X(start) X(submit) X(type) X(wait) X(add)        \
+    X(clear) X(discard) X(join) X(args) X(target) X(executor) X(func) X(set_result) X(set_exception)                  \
+    X(SSLSocket) X(warn_on_full_buffer) X(signum) X(sig) X(ident) X(sockaddr)
+
+/* asyncio's own test, without the deprecation warning of its public name. */
+#if PY_VERSION_HEX >= 0x030E0000
+#define COROLLA_ISCOROUTINEFUNCTION "_iscoroutinefunction"
+#else
+#define COROLLA_ISCOROUTINEFUNCTION "iscoroutinefunction"
+#endif
+
+/* Things of the standard library, imported when the module is. corolla_state.NAME */
+#define COROLLA_IMPORTS(X)                                                                                           \
+    X(asyncio_Future, "asyncio", "Future")                                                                           \
+    X(asyncio_Task, "asyncio", "Task")                                                                               \
+    X(asyncio_Handle, "asyncio", "Handle")                                                                           \
+    X(asyncio_TimerHandle, "asyncio", "TimerHandle")                                                                 \
+    X(asyncio_BufferedProtocol, "asyncio", "BufferedProtocol")                                                       \
+    X(asyncio_Protocol, "asyncio", "Protocol")                                                                       \
+    X(AbstractEventLoop, "asyncio", "AbstractEventLoop")                                                             \
+    X(asyncio_Transport, "asyncio", "Transport")                                                                     \
+    X(asyncio_Server, "asyncio.base_events", "Server")                                                               \
+    X(CancelledError, "asyncio", "CancelledError")                                                                   \
+    X(InvalidStateError, "asyncio", "InvalidStateError")                                                             \
+    X(get_running_loop, "asyncio", "get_running_loop")                                                               \
+    X(_get_running_loop, "asyncio", "_get_running_loop")                                                             \
+    X(_set_running_loop, "asyncio", "_set_running_loop")                                                             \
+    X(get_event_loop, "asyncio", "get_event_loop")                                                                   \
+    X(logger, "asyncio.log", "logger")                                                                               \
+    X(iscoroutine, "asyncio", "iscoroutine")                                                                         \
+    X(extract_stack, "asyncio.format_helpers", "extract_stack")                                                      \
+    X(format_callback_source, "asyncio.format_helpers", "_format_callback_source")                                   \
+    X(future_repr, "asyncio.base_futures", "_future_repr")                                                           \
+    X(task_repr, "asyncio.base_tasks", "_task_repr")                                                                 \
+    X(task_get_stack, "asyncio.base_tasks", "_task_get_stack")                                                       \
+    X(task_print_stack, "asyncio.base_tasks", "_task_print_stack")                                                   \
+    X(warn_unawaited, "warnings", "_warn_unawaited_coroutine")                                                       \
+    X(TransportSocket, "asyncio.trsock", "TransportSocket")                                                          \
+    X(socket_type, "socket", "socket")                                                                               \
+    X(gaierror, "socket", "gaierror")                                                                                \
+    X(set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")                                \
+    X(is_debug_mode, "asyncio.coroutines", "_is_debug_mode")                                                         \
+    X(BaseEventLoop, "asyncio.base_events", "BaseEventLoop")                                                         \
+    X(isfuture, "asyncio", "isfuture")                                                                               \
+    X(ensure_future, "asyncio", "ensure_future")                                                                     \
+    X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                                               \
+    X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                                               \
+    X(get_origin_depth, "sys", "get_coroutine_origin_tracking_depth")                                                \
+    X(set_origin_depth, "sys", "set_coroutine_origin_tracking_depth")                                                \
+    X(wrap_future, "asyncio", "wrap_future")                                                                         \
+    X(copy_context, "contextvars", "copy_context")                                                                   \
+    X(gather, "asyncio", "gather")                                                                                   \
+    X(iscoroutinefunction, "asyncio.coroutines", COROLLA_ISCOROUTINEFUNCTION)                                        \
+    X(concurrent_Future, "concurrent.futures", "Future")                                                             \
+    X(concurrent_CancelledError, "concurrent.futures", "CancelledError")                                             \
+    X(concurrent_InvalidStateError, "concurrent.futures", "InvalidStateError")                                       \
+    X(WeakSet, "weakref", "WeakSet")                                                                                 \
+    X(main_thread, "threading", "main_thread")                                                                       \
+    X(Thread, "threading", "Thread")                                                                                 \
+    X(AddressFamily, "socket", "AddressFamily")                                                                      \
+    X(SocketKind, "socket", "SocketKind")                                                                            \
+    X(socket_getaddrinfo, "socket", "getaddrinfo")                                                                   \
+    X(socket_getnameinfo, "socket", "getnameinfo")                                                                   \
+    X(signal_signal, "signal", "signal")                                                                             \
+    X(signal_getsignal, "signal", "getsignal")                                                                       \
+    X(signal_siginterrupt, "signal", "siginterrupt")                                                                 \
+    X(signal_set_wakeup_fd, "signal", "set_wakeup_fd")                                                               \
+    X(signal_valid_signals, "signal", "valid_signals")                                                               \
+    X(signal_default_int_handler, "signal", "default_int_handler")                                                   \
+    X(signal_SIG_DFL, "signal", "SIG_DFL")
+
+typedef struct corolla_state {
+    PyObject *module;  /* borrowed; NULL once the module is gone */
+    Py_ssize_t living; /* objects of ours, and one for the module */
+
+    struct {
+#define X(name) PyObject *name;
+        COROLLA_STRINGS(X)
+#undef X
+    } s; /* owned, each */
+
+#define X(name, module, attribute) PyObject *name;
+    COROLLA_IMPORTS(X) /* owned, each */
+#undef X
+
+    /* scheduler/ */
+    PyTypeObject *handle_type, *timer_handle_type, *future_type, *task_type, *future_iter_type; /* owned, each */
+    PyTypeObject *callback_type, *coroutine_type;                                              /* owned, each */
+    PyObject *current_tasks;    /* owned: asyncio's dict of loop to task, before 3.14 */
+    PyObject *swap_current;     /* owned: _asyncio._swap_current_task, from 3.14 on */
+    struct corolla_task *tasks; /* borrowed: head of the list of tasks not done */
+    uint64_t task_names;        /* Task-N, the last given */
+    struct corolla_freelists *freelists; /* owned */
+
+    /* transports/ */
+    PyTypeObject *tcp_transport_type, *server_type; /* owned, each */
+
+    /* loop/ */
+    PyTypeObject *loop_base_type; /* owned: the C part */
+    PyTypeObject *loop_type;      /* owned: EventLoop, with AbstractEventLoop among its bases */
+} corolla_state;
+
+extern struct PyModuleDef corolla_module;
+
+void corolla_state_free(corolla_state *state);
+
+static inline void
+corolla_state_hold(corolla_state *state)
+{
+    state->living++;
+}
+
+/* The last thing a deallocator does with the state. */
+static inline void
+corolla_state_drop(corolla_state *state)
+{
+    if (--state->living == 0) {
+        corolla_state_free(state);
+    }
+}
+
+/* The state of the module that a type of ours, or a Python subclass of one, belongs to. NULL with an
+ * exception for a foreign type. */
+corolla_state *corolla_state_of_type(PyTypeObject *type);
+corolla_state *corolla_state_of_module(PyObject *module);
+
+/* Each room adds its types to the module. 0 or -1. */
+int corolla_scheduler_init(PyObject *module, corolla_state *state);
+void corolla_scheduler_free(corolla_state *state); /* frees the free lists; no object may be left */
+int corolla_primitives_init(PyObject *module, corolla_state *state);
+int corolla_transports_init(PyObject *module, corolla_state *state);
+int corolla_loop_init(PyObject *module, corolla_state *state);
+
+/* Adds methods that other files define to a type just made. 0 or -1. */
+int corolla_add_methods(PyTypeObject *type, PyMethodDef *methods);
+
+#endif

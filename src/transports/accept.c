@@ -1,0 +1,95 @@
+/* A server's connections as they come: from the accepted descriptor to a transport, and what happens when
+ * there are no descriptors left. */
+#include "tcp.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+/* Takes the exception being raised. 0, or -1 with KeyboardInterrupt or SystemExit. */
+static int
+report(Server *server, const char *message, PyObject *key, PyObject *value)
+{
+    PyObject *loop = Py_NewRef(server->loop);
+    int rc = corolla_report_raised(server->state, loop, message, key, value);
+    Py_DECREF(loop);
+    return rc;
+}
+
+/* protocol_factory() in that context. New reference or NULL. */
+static PyObject *
+make_protocol(Server *server, PyObject *context)
+{
+    PyObject *factory = Py_NewRef(server->factory);
+    PyObject *none[1] = {NULL};
+    PyObject *protocol = corolla_call_in(context, factory, none + 1, 0);
+    Py_DECREF(factory);
+    return protocol;
+}
+
+int
+server_accepted(corolla_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
+{
+    Server *server = ((ServerListener *)(void *)l)->server;
+    PyObject *protocol = NULL, *transport = NULL;
+    int rc = 0;
+    Py_INCREF(server);
+    PyObject *context = PyContext_Copy(server->context);
+    if (context == NULL) {
+        goto fail;
+    }
+    protocol = make_protocol(server, context);
+    if (protocol == NULL) {
+        goto fail;
+    }
+    if (!server->serving) {
+        close(fd); /* the factory closed the server: nobody waits for this one */
+        goto done;
+    }
+    corolla_tcp_options options = {
+        .fd = fd,
+        .protocol = protocol,
+        .context = context,
+        .server = (PyObject *)server,
+        .peer = peer,
+        .peer_len = len,
+    };
+    transport = corolla_tcp_new(server->core, &options);
+    if (transport == NULL) {
+        goto fail;
+    }
+    goto done;
+
+fail:
+    close(fd);
+    rc = report(server, "Error on transport creation for incoming connection", server->state->s.protocol, protocol);
+done:
+    Py_XDECREF(context);
+    Py_XDECREF(protocol);
+    Py_XDECREF(transport);
+    Py_DECREF(server);
+    return rc;
+}
+
+static bool
+is_shortage(int err)
+{
+    return err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM;
+}
+
+int
+server_accept_failed(corolla_listener *l, int err)
+{
+    ServerListener *listener = (ServerListener *)(void *)l;
+    Server *server = listener->server;
+    Py_INCREF(server);
+    PyObject *shown = PyObject_CallOneArg(server->state->TransportSocket, listener->sock);
+    if (shown != NULL) {
+        errno = -err;
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    int rc = report(server, is_shortage(-err) ? "socket.accept() out of system resource" : "socket.accept() failed",
+                    server->state->s.socket, shown);
+    Py_XDECREF(shown);
+    Py_DECREF(server);
+    return rc;
+}

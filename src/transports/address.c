@@ -1,0 +1,256 @@
+/* Socket addresses between C and Python, as the socket module shows them. No names are looked up here. */
+#include "transports.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/un.h>
+
+/* ---- From C ------------------------------------------------------------------------------ */
+
+static PyObject *
+inet_to_python(const struct sockaddr_in *addr)
+{
+    char host[INET_ADDRSTRLEN];
+    if (inet_ntop(AF_INET, &addr->sin_addr, host, sizeof host) == NULL) {
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return Py_BuildValue("si", host, (int)ntohs(addr->sin_port));
+}
+
+static PyObject *
+inet6_to_python(const struct sockaddr_in6 *addr)
+{
+    char host[INET6_ADDRSTRLEN];
+    if (inet_ntop(AF_INET6, &addr->sin6_addr, host, sizeof host) == NULL) {
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return Py_BuildValue("siII", host, (int)ntohs(addr->sin6_port), (unsigned int)ntohl(addr->sin6_flowinfo),
+                         (unsigned int)addr->sin6_scope_id);
+}
+
+static PyObject *
+unix_to_python(const struct sockaddr_un *addr, socklen_t len)
+{
+    const size_t start = offsetof(struct sockaddr_un, sun_path);
+    if (len > start && addr->sun_path[0] == '\0') {
+        return PyBytes_FromStringAndSize(addr->sun_path, (Py_ssize_t)(len - start)); /* abstract: NULs belong to it */
+    }
+    size_t room = len > start ? len - start : 0;
+    return PyUnicode_DecodeFSDefaultAndSize(addr->sun_path, (Py_ssize_t)strnlen(addr->sun_path, room));
+}
+
+PyObject *
+corolla_address_to_python(const struct sockaddr *addr, socklen_t len)
+{
+    if (len < sizeof(sa_family_t)) {
+        Py_RETURN_NONE; /* the kernel had none to give */
+    }
+    switch (addr->sa_family) {
+    case AF_INET: return inet_to_python((const struct sockaddr_in *)(const void *)addr);
+    case AF_INET6: return inet6_to_python((const struct sockaddr_in6 *)(const void *)addr);
+    case AF_UNIX: return unix_to_python((const struct sockaddr_un *)(const void *)addr, len);
+    default: return Py_BuildValue("iy#", (int)addr->sa_family, addr->sa_data, (Py_ssize_t)(len - sizeof(sa_family_t)));
+    }
+}
+
+/* ---- From Python ------------------------------------------------------------------------- */
+
+/* The host as the resolver would get it: a new reference to bytes, IDNA for what is not ASCII. */
+static PyObject *
+host_bytes(PyObject *host)
+{
+    PyObject *bytes;
+    if (PyUnicode_Check(host)) {
+        bytes = PyUnicode_IS_ASCII(host) ? PyUnicode_AsASCIIString(host)
+                                         : PyUnicode_AsEncodedString(host, "idna", NULL);
+    } else if (PyBytes_Check(host) || PyByteArray_Check(host)) {
+        bytes = PyBytes_FromObject(host);
+    } else {
+        PyErr_Format(PyExc_TypeError, "str, bytes or bytearray expected, not %.100s", Py_TYPE(host)->tp_name);
+        return NULL;
+    }
+    if (bytes != NULL && strlen(PyBytes_AS_STRING(bytes)) != (size_t)PyBytes_GET_SIZE(bytes)) {
+        PyErr_SetString(PyExc_TypeError, "host name must not contain null character");
+        Py_CLEAR(bytes);
+    }
+    return bytes;
+}
+
+static void
+raise_unresolved(int error)
+{
+    PyObject *gaierror = PyImport_ImportModuleAttrString("socket", "gaierror");
+    if (gaierror == NULL) {
+        return;
+    }
+    PyObject *args = Py_BuildValue("is", error, gai_strerror(error));
+    if (args != NULL) {
+        PyErr_SetObject(gaierror, args);
+        Py_DECREF(args);
+    }
+    Py_DECREF(gaierror);
+}
+
+/* A numeric host into out, its port left 0. getaddrinfo() because it knows zones (fe80::1%eth0). */
+static int
+parse_host(PyObject *host, int family, struct sockaddr_storage *out)
+{
+    PyObject *bytes = host_bytes(host);
+    if (bytes == NULL) {
+        return -1;
+    }
+    const char *text = PyBytes_AS_STRING(bytes);
+    memset(out, 0, sizeof *out);
+    out->ss_family = (sa_family_t)family;
+    int rc = 0;
+    if (text[0] == '\0') {
+        /* the wildcard, which is all zeros in both families */
+    } else if (family == AF_INET && strcmp(text, "<broadcast>") == 0) {
+        ((struct sockaddr_in *)(void *)out)->sin_addr.s_addr = htonl(INADDR_BROADCAST);
+    } else {
+        struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
+        struct addrinfo *found = NULL;
+        int error = getaddrinfo(text, NULL, &hints, &found);
+        if (error == 0) {
+            memcpy(out, found->ai_addr, found->ai_addrlen);
+            freeaddrinfo(found);
+        } else {
+            raise_unresolved(error);
+            rc = -1;
+        }
+    }
+    Py_DECREF(bytes);
+    return rc;
+}
+
+static int
+parse_port(PyObject *port, in_port_t *out)
+{
+    int overflow;
+    long value = PyLong_AsLongAndOverflow(port, &overflow);
+    if (value == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (overflow || value < 0 || value > 0xffff) {
+        PyErr_SetString(PyExc_OverflowError, "port must be 0-65535.");
+        return -1;
+    }
+    *out = htons((uint16_t)value);
+    return 0;
+}
+
+static int
+check_tuple(PyObject *address, const char *family, Py_ssize_t most)
+{
+    if (!PyTuple_Check(address)) {
+        PyErr_Format(PyExc_TypeError, "%s address must be tuple, not %.500s", family, Py_TYPE(address)->tp_name);
+        return -1;
+    }
+    if (PyTuple_GET_SIZE(address) < 2 || PyTuple_GET_SIZE(address) > most) {
+        PyErr_Format(PyExc_TypeError, "%s address must be a tuple of host and port%s", family,
+                     most > 2 ? " (and flowinfo, scopeid)" : "");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+inet_from_python(PyObject *address, struct sockaddr_storage *out, socklen_t *len)
+{
+    struct sockaddr_in *addr = (struct sockaddr_in *)(void *)out;
+    in_port_t port;
+    if (check_tuple(address, "AF_INET", 2) < 0 || parse_port(PyTuple_GET_ITEM(address, 1), &port) < 0 ||
+        parse_host(PyTuple_GET_ITEM(address, 0), AF_INET, out) < 0) {
+        return -1;
+    }
+    addr->sin_port = port;
+    *len = sizeof *addr;
+    return 0;
+}
+
+static int
+parse_u32(PyObject *value, uint32_t max, const char *what, uint32_t *out)
+{
+    unsigned long number = PyLong_AsUnsignedLong(value);
+    if (number == (unsigned long)-1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (number > max) {
+        PyErr_Format(PyExc_OverflowError, "%s must be 0-%lu.", what, (unsigned long)max);
+        return -1;
+    }
+    *out = (uint32_t)number;
+    return 0;
+}
+
+static int
+inet6_from_python(PyObject *address, struct sockaddr_storage *out, socklen_t *len)
+{
+    struct sockaddr_in6 *addr = (struct sockaddr_in6 *)(void *)out;
+    in_port_t port;
+    uint32_t flowinfo = 0, scope = 0;
+    if (check_tuple(address, "AF_INET6", 4) < 0 || parse_port(PyTuple_GET_ITEM(address, 1), &port) < 0) {
+        return -1;
+    }
+    Py_ssize_t size = PyTuple_GET_SIZE(address);
+    if ((size > 2 && parse_u32(PyTuple_GET_ITEM(address, 2), 0xfffff, "flowinfo", &flowinfo) < 0) ||
+        (size > 3 && parse_u32(PyTuple_GET_ITEM(address, 3), UINT32_MAX, "scopeid", &scope) < 0) ||
+        parse_host(PyTuple_GET_ITEM(address, 0), AF_INET6, out) < 0) {
+        return -1;
+    }
+    addr->sin6_port = port;
+    addr->sin6_flowinfo = htonl(flowinfo);
+    if (size > 3 && scope != 0) {
+        addr->sin6_scope_id = scope; /* else the zone in the host, if it had one, stands */
+    }
+    *len = sizeof *addr;
+    return 0;
+}
+
+static int
+unix_from_python(PyObject *address, struct sockaddr_storage *out, socklen_t *len)
+{
+    struct sockaddr_un *addr = (struct sockaddr_un *)(void *)out;
+    PyObject *path = NULL;
+    if (PyUnicode_Check(address)) {
+        path = PyUnicode_EncodeFSDefault(address);
+    } else if (PyObject_CheckBuffer(address)) {
+        path = PyBytes_FromObject(address);
+    } else {
+        PyObject *name = PyOS_FSPath(address);
+        if (name != NULL) {
+            path = PyUnicode_Check(name) ? PyUnicode_EncodeFSDefault(name) : Py_NewRef(name);
+            Py_DECREF(name);
+        }
+    }
+    if (path == NULL) {
+        return -1;
+    }
+    size_t size = (size_t)PyBytes_GET_SIZE(path);
+    const char *text = PyBytes_AS_STRING(path);
+    bool abstract = size > 0 && text[0] == '\0';
+    int rc = -1;
+    if (size + (abstract ? 0 : 1) > sizeof addr->sun_path) {
+        PyErr_SetString(PyExc_OSError, "AF_UNIX path too long");
+    } else {
+        memset(out, 0, sizeof *out);
+        addr->sun_family = AF_UNIX;
+        memcpy(addr->sun_path, text, size);
+        *len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size + (abstract ? 0 : 1));
+        rc = 0;
+    }
+    Py_DECREF(path);
+    return rc;
+}
+
+int
+corolla_address_from_python(PyObject *address, int family, struct sockaddr_storage *out, socklen_t *len)
+{
+    switch (family) {
+    case AF_INET: return inet_from_python(address, out, len);
+    case AF_INET6: return inet6_from_python(address, out, len);
+    case AF_UNIX: return unix_from_python(address, out, len);
+    default: PyErr_Format(PyExc_OSError, "bad family %d", family); return -1;
+    }
+}

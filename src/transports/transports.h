@@ -1,0 +1,58 @@
+/* transports/: the Python faces of the reactor's streams. */
+#ifndef COROLLA_TRANSPORTS_H
+#define COROLLA_TRANSPORTS_H
+
+#include "../scheduler/scheduler.h"
+
+/* ---- address.c ---------------------------------------------------------------------------- */
+
+/* What socket.getsockname() would give for a C address: (host, port), (host, port, flowinfo, scope_id),
+ * a path (str, or bytes for abstract names). New reference or NULL. */
+PyObject *corolla_address_to_python(const struct sockaddr *addr, socklen_t len);
+/* The C form of a numeric address tuple (AF_INET, AF_INET6) or of a path (AF_UNIX). 0, or -1 with the
+ * exception the socket module would raise: OverflowError for bad ports, ValueError/TypeError ... */
+int corolla_address_from_python(PyObject *address, int family, struct sockaddr_storage *out, socklen_t *len);
+
+/* ---- registry.c: what a loop knows of its transports and servers ---------------------------- */
+
+/* The open transport that uses a descriptor, borrowed; NULL when none does. */
+PyObject *corolla_transport_at(corolla_core *core, int fd);
+/* The loop's part of tp_traverse: transports it reads from or writes for, servers that serve. */
+int corolla_transports_traverse(corolla_core *core, visitproc visit, void *arg);
+/* The loop is closing or being cleared: every watch of a transport or server is stopped and the loop's
+ * references to them are given up. Descriptors stay with their owners. Harmless twice. */
+void corolla_transports_close(corolla_core *core);
+/* Whether fn is a job of this room, all of which own the Python object that is their arg. */
+bool corolla_transports_own_job(corolla_job_fn fn);
+
+/* ---- tcp.c --------------------------------------------------------------------------------- */
+
+typedef struct corolla_tcp_options {
+    int fd;                      /* non-blocking; stolen on success when sock is NULL, borrowed otherwise */
+    PyObject *sock;              /* borrowed: the socket object that owns fd, or NULL */
+    PyObject *protocol;          /* borrowed */
+    PyObject *context;           /* borrowed: what the protocol's methods run in; nobody else enters it */
+    PyObject *waiter;            /* borrowed: a Future of ours told once connection_made() has run, or NULL */
+    PyObject *server;            /* borrowed: the Server that accepted it, or NULL */
+    const struct sockaddr *peer; /* borrowed, or NULL: to be asked for */
+    socklen_t peer_len;
+} corolla_tcp_options;
+
+/* A transport whose connection_made() is queued. New reference or NULL; on failure fd and sock are
+ * untouched and the caller's. */
+PyObject *corolla_tcp_new(corolla_core *core, const corolla_tcp_options *options);
+/* Whoever asked for it no longer wants it: closed at once if connection_made() has not been called (it
+ * will not be), else by transport.close(). Keeps an exception being raised. */
+void corolla_tcp_discard(PyObject *transport);
+
+/* ---- server.c ------------------------------------------------------------------------------ */
+
+/* A Server over a list of listening socket objects (stolen), in a copy of the current context, not yet
+ * serving. New reference or NULL. */
+PyObject *corolla_server_new(corolla_core *core, PyObject *sockets, PyObject *factory, int backlog);
+/* 0, or -1 with nothing left listening that was not before. */
+int corolla_server_start(PyObject *server);
+/* server.close(). 0 or -1. */
+int corolla_server_close(PyObject *server);
+
+#endif

@@ -1,0 +1,389 @@
+"""The loop and other threads: call_soon_threadsafe, executors, wakeups."""
+
+import asyncio
+import concurrent.futures
+import os
+import random
+import signal
+import threading
+import time
+
+import impl
+import pytest
+
+
+def test_wakes_a_waiting_loop(loop):
+    thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(loop.stop))
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+
+
+def test_from_many_threads_in_order(loop):
+    per_thread, threads = 2000, 4
+    got = [[] for _ in range(threads)]
+    left = [per_thread * threads]
+
+    def receive(index, i):
+        got[index].append(i)
+        left[0] -= 1
+        if not left[0]:
+            loop.stop()
+
+    def send(index):
+        for i in range(per_thread):
+            loop.call_soon_threadsafe(receive, index, i)
+
+    workers = [threading.Thread(target=send, args=(index,)) for index in range(threads)]
+    for worker in workers:
+        worker.start()
+    loop.run_forever()
+    for worker in workers:
+        worker.join()
+    assert got == [list(range(per_thread))] * threads
+
+
+def test_at_random_points_around_the_park(loop):
+    # A call that comes while the loop is between its last look at the inbox and its poll must still wake it.
+    rng = random.Random(5)
+
+    async def main():
+        for _ in range(300):
+            future = loop.create_future()
+            spin = rng.randrange(400)
+
+            def complete(future=future, spin=spin):
+                for _ in range(spin):
+                    pass
+                loop.call_soon_threadsafe(future.set_result, None)
+
+            thread = threading.Thread(target=complete)
+            thread.start()
+            for _ in range(rng.randrange(4)):
+                await asyncio.sleep(0)
+            await future
+            thread.join()
+
+    loop.run_until_complete(main())
+
+
+def test_before_the_loop_runs(loop, turn):
+    calls = []
+    thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(calls.append, 1))
+    thread.start()
+    thread.join()
+    assert calls == []
+    turn()
+    turn()
+    assert calls == [1]
+
+
+def test_a_burst_that_is_larger_than_any_queue(loop):
+    count = 50_000
+    seen = []
+
+    def burst():
+        for i in range(count):
+            loop.call_soon_threadsafe(seen.append, i)
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=burst)
+    thread.start()
+    thread.join()
+    loop.run_forever()
+    assert seen == list(range(count))
+
+
+def test_the_handle_can_be_cancelled(loop, turn):
+    calls = []
+    handle = loop.call_soon_threadsafe(calls.append, 1)
+    assert isinstance(handle, asyncio.Handle)
+    handle.cancel()
+    turn()
+    turn()
+    assert calls == []
+
+
+def test_cancelled_by_another_thread(loop):
+    calls = []
+
+    async def main():
+        for _ in range(100):
+            handle = loop.call_later(1000, calls.append, 1)
+            await loop.run_in_executor(None, loop.call_soon_threadsafe, handle.cancel)
+            while not handle.cancelled():
+                await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    assert calls == []
+
+
+@pytest.mark.parametrize("rounds", [60])
+def test_racing_with_close(rounds):
+    for _ in range(rounds):
+        loop = impl.new_event_loop()
+        started = threading.Event()
+        errors = []
+
+        def hammer(loop=loop, started=started, errors=errors):
+            started.set()
+            try:
+                while True:
+                    loop.call_soon_threadsafe(int)
+            except RuntimeError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=hammer)
+        thread.start()
+        started.wait()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        thread.join()
+        assert errors == ["Event loop is closed"]
+
+
+def test_no_recycled_descriptor_is_written_to():
+    # After close() its wakeup descriptor may be anybody's.
+    for _ in range(50):
+        loop = impl.new_event_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        errors = []
+
+        def hammer(loop=loop, errors=errors):
+            try:
+                while True:
+                    loop.call_soon_threadsafe(int)
+            except RuntimeError:
+                errors.append(1)
+
+        thread = threading.Thread(target=hammer)
+        thread.start()
+        loop.close()
+        pipes = [os.pipe() for _ in range(8)]
+        thread.join()
+        for read, write in pipes:
+            os.close(write)
+            assert os.read(read, 100) == b""
+            os.close(read)
+
+
+def test_from_a_signal_handler(loop):
+    calls = []
+
+    def handler(signum, frame):
+        loop.call_soon_threadsafe(calls.append, signum)
+        loop.call_soon_threadsafe(loop.stop)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        loop.run_forever()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert calls == [signal.SIGUSR1]
+
+
+def test_a_signal_from_another_thread_interrupts_the_wait(loop):
+    class Interrupt(BaseException):
+        pass
+
+    def handler(signum, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    main = threading.main_thread().ident
+    try:
+        for _ in range(20):
+            thread = threading.Thread(target=lambda: signal.pthread_kill(main, signal.SIGUSR1))
+            loop.call_soon(thread.start)
+            with pytest.raises(KeyboardInterrupt):
+                loop.run_forever()
+            thread.join()
+            assert not loop.is_running()
+        assert loop.run_until_complete(asyncio.sleep(0, "usable")) == "usable"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_the_lock_of_the_interpreter_is_free_while_it_waits(loop):
+    progress = []
+
+    def work():
+        for i in range(1000):
+            progress.append(i)
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=work)
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+    assert len(progress) == 1000
+
+
+def test_other_threads_get_on_while_the_loop_is_busy(loop):
+    done = threading.Event()
+
+    def spin():
+        if done.is_set():
+            loop.stop()
+        else:
+            loop.call_soon(spin)
+
+    thread = threading.Thread(target=done.set)
+    loop.call_soon(thread.start)
+    loop.call_soon(spin)
+    loop.run_forever()
+    thread.join()
+
+
+def test_timers_and_io_get_on_while_the_loop_is_busy(loop):
+    # Polls may be put off while jobs are ready, but not for long.
+    read, write = os.pipe()
+    seen = []
+
+    def spin():
+        if len(seen) < 2:
+            loop.call_soon(spin)
+        else:
+            loop.stop()
+
+    def readable():
+        os.read(read, 10)
+        loop.remove_reader(read)
+        seen.append("io")
+
+    loop.add_reader(read, readable)
+    loop.call_later(0.0005, seen.append, "timer")
+    os.write(write, b"x")
+    loop.call_soon(spin)
+    start = time.monotonic()
+    loop.run_forever()
+    assert sorted(seen) == ["io", "timer"]
+    assert time.monotonic() - start < 5
+    os.close(read)
+    os.close(write)
+
+
+# ---- executors --------------------------------------------------------------------------------------------------------
+
+
+def test_run_in_executor(loop):
+    async def main():
+        return await asyncio.gather(
+            loop.run_in_executor(None, threading.get_ident),
+            loop.run_in_executor(None, int, "5"),
+        )
+
+    ident, five = loop.run_until_complete(main())
+    assert ident != threading.get_ident()
+    assert five == 5
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_run_in_executor_gives_a_future_of_ours(loop):
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        future = loop.run_in_executor(executor, int)
+        assert type(future) is impl.Future
+        assert loop.run_until_complete(future) == 0
+
+
+def test_exceptions_of_the_job(loop):
+    def job():
+        raise LookupError("in the job")
+
+    with pytest.raises(LookupError, match="in the job"):
+        loop.run_until_complete(loop.run_in_executor(None, job))
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_set_default_executor(loop):
+    executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="mine")
+    loop.set_default_executor(executor)
+    name = loop.run_until_complete(loop.run_in_executor(None, lambda: threading.current_thread().name))
+    assert name.startswith("mine")
+    for bad in (None, 5, object()):
+        with pytest.raises(TypeError, match="executor must be ThreadPoolExecutor instance"):
+            loop.set_default_executor(bad)
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_after_shutdown_default_executor(loop):
+    loop.run_until_complete(loop.shutdown_default_executor())
+    with pytest.raises(RuntimeError, match="Executor shutdown has been called"):
+        loop.run_in_executor(None, int)
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        assert loop.run_until_complete(loop.run_in_executor(executor, int)) == 0
+
+
+def test_cancelling_a_job_not_yet_begun(loop):
+    started, go_on = threading.Event(), threading.Event()
+
+    def block():
+        started.set()
+        go_on.wait()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+
+        async def main():
+            blocked = loop.run_in_executor(executor, block)
+            waiting = loop.run_in_executor(executor, int)
+            await asyncio.to_thread(started.wait)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            go_on.set()
+            await blocked
+
+        loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_close_does_not_wait_for_jobs():
+    loop = impl.new_event_loop()
+    go_on, done = threading.Event(), threading.Event()
+
+    def job():
+        go_on.wait()
+        done.set()
+
+    future = loop.run_in_executor(None, job)
+    loop.close()
+    assert not done.is_set()
+    go_on.set()
+    done.wait()
+    future.cancel()
+
+
+def test_shutdown_waits_for_jobs(loop):
+    go_on = threading.Event()
+    order = []
+
+    def job():
+        go_on.wait()
+        order.append("job")
+
+    async def main():
+        future = loop.run_in_executor(None, job)
+        shutdown = asyncio.ensure_future(loop.shutdown_default_executor())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not shutdown.done()
+        go_on.set()
+        await shutdown
+        order.append("shut down")
+        await future
+
+    loop.run_until_complete(main())
+    assert order == ["job", "shut down"]
+
+
+def test_completions_against_many_short_jobs(loop):
+    async def main():
+        for i in range(300):
+            assert await loop.run_in_executor(None, lambda i=i: i) == i
+        results = await asyncio.gather(*(loop.run_in_executor(None, int, i) for i in range(500)))
+        assert results == list(range(500))
+
+    loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_default_executor())
