@@ -122,8 +122,7 @@ def cases(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 def set_up_interpreter() -> None:
     """As CPython's own runner leaves it: no resource (network and such) granted, nothing written beside the tests."""
-    from test import support
-
+    support: Any = importlib.import_module("test.support")
     support.use_resources = []
     support.verbose = False
 

@@ -10,6 +10,7 @@ and with the versions of Python it is limited to, if it is:
         "test_tasks.*.test_new_thing >=3.12",
         "test_sslproto",
     ]
+    except = ["test_sslproto.SelectorStartTLSTests"]
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Entry:
     versions: str
     reason: str  # its short name
     why: str
+    exception: bool = False  # listed under "except": not left out, whatever other entries say
 
     def applies(self, version: tuple[int, ...] = sys.version_info[:3]) -> bool:
         return all(holds(condition, version) for condition in self.versions.split(",") if condition)
@@ -62,7 +64,7 @@ def holds(condition: str, version: tuple[int, ...]) -> bool:
     if match is None:
         raise ValueError(f"not a condition on the version of Python: {condition!r}")
     wanted = tuple(map(int, match[2].split(".")))
-    return COMPARISONS[match[1]](version[: len(wanted)], wanted)
+    return bool(COMPARISONS[match[1]](version[: len(wanted)], wanted))
 
 
 def read(path: Path) -> list[Entry]:
@@ -71,14 +73,19 @@ def read(path: Path) -> list[Entry]:
         reasons = tomllib.load(file)
     entries = []
     for reason, table in reasons.items():
-        for line in table["tests"]:
-            pattern, _, versions = line.partition(" ")
-            entries.append(Entry(pattern, versions.replace(" ", ""), reason, table["why"]))
+        for key in ("tests", "except"):
+            for line in table.get(key, []):
+                pattern, _, versions = line.partition(" ")
+                entries.append(Entry(pattern, versions.replace(" ", ""), reason, table["why"], key == "except"))
     return [entry for entry in entries if entry.applies()]
 
 
 def entry_for(test: str, entries: Iterable[Entry]) -> Entry | None:
-    return next((entry for entry in entries if entry.matches(test)), None)
+    """The entry by which the test is left out, None if it is not."""
+    matching = [entry for entry in entries if entry.matches(test)]
+    if not matching or any(entry.exception for entry in matching):
+        return None
+    return matching[0]
 
 
 def stale(entries: Iterable[Entry], tests: Iterable[str]) -> list[Entry]:

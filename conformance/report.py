@@ -17,7 +17,7 @@ TRACEBACK_LINES = 14
 
 
 def table(results: Sequence[ModuleResult]) -> str:
-    rows = [("module", *STATUSES, "seconds")]
+    rows: list[tuple[str, ...]] = [("module", *STATUSES, "seconds")]
     total: Counter[str] = Counter()
     for result in results:
         counts = count(result)
@@ -26,10 +26,19 @@ def table(results: Sequence[ModuleResult]) -> str:
     rows.append(("in all", *(str(total[status]) for status in STATUSES), ""))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
-        row[0].ljust(widths[0]) + "  " + "  ".join(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        row[0].ljust(widths[0])
+        + "  "
+        + "  ".join(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
         for row in rows
     ]
     return "\n".join([*lines[:-1], "", lines[-1]])
+
+
+def summary(results: Iterable[ModuleResult]) -> str:
+    total: Counter[str] = Counter()
+    for result in results:
+        total += count(result)
+    return ", ".join(f"{total[status]} {status}" for status in STATUSES)
 
 
 def reasons(results: Iterable[ModuleResult], status: str) -> str:
@@ -40,12 +49,12 @@ def reasons(results: Iterable[ModuleResult], status: str) -> str:
 
 
 def failures(results: Iterable[ModuleResult], *, whole: bool) -> str:
-    """The tests that failed, with a traceback: the same one for tests that failed with the same last line."""
+    """The tests that failed, with a traceback: one for all that seem to have failed for the same cause."""
     groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for result in results:
         for name, outcome in result.outcomes.items():
             if outcome.status == "failed":
-                key = name if whole else last_line(outcome.detail)
+                key = name if whole else likeness(name, outcome.detail)
                 groups[key].append((name, outcome.detail))
     blocks = []
     for group in groups.values():
@@ -56,8 +65,13 @@ def failures(results: Iterable[ModuleResult], *, whole: bool) -> str:
     return "\n\n".join(blocks)
 
 
-def last_line(text: str) -> str:
-    return text.rstrip().rpartition("\n")[2]
+def likeness(name: str, detail: str) -> str:
+    """What failures for one and the same cause have in common."""
+    if detail.startswith(("crashed:", "hung:")):
+        return name
+    last_line = detail.rstrip().rpartition("\n")[2]
+    # Many an assertion has the same message. In the variants of one test it has the same cause, too.
+    return last_line + name.rpartition(".")[2] if "AssertionError" in detail else last_line
 
 
 def count(result: ModuleResult) -> Counter[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +36,10 @@ def main() -> int:
     if suite is None:
         version = report.python_version()
         print(f"{'!' * 100}\nNOT RUN: CPython {version} at {sys.executable} has no test.test_asyncio", file=sys.stderr)
-        print(f"(Debian: package libpython3.{sys.version_info[1]}-testsuite; or --suite DIR)\n{'!' * 100}", file=sys.stderr)
+        print(
+            f"(Debian: package libpython3.{sys.version_info[1]}-testsuite; or --suite DIR)\n{'!' * 100}",
+            file=sys.stderr,
+        )
         return 2 if options.require_suite else 0
     try:
         importlib.import_module(options.impl)
@@ -45,7 +47,7 @@ def main() -> int:
         print(f"cannot import {options.impl}: {error}", file=sys.stderr)
         return 2
 
-    entries = [] if options.include_left_out else left_out.read(LEFT_OUT)
+    entries = left_out.read(options.left_out)
     modules = sorted(path.stem for path in suite.glob("test_*.py"))
     if options.module:
         unknown = [name for name in options.module if name not in modules]
@@ -71,11 +73,31 @@ def parse_arguments() -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write every test's outcome to this file")
     add("-j", "--jobs", type=int, default=2, help="modules run at a time (2)")
     add("--timeout", type=float, default=30.0, metavar="SECONDS", help="after which a test has hung (30)")
-    add("--suite", type=Path, metavar="DIR", help="a directory of this Python's tests that holds test_asyncio, when it has none")
+    add(
+        "--suite",
+        type=Path,
+        metavar="DIR",
+        help="a directory of this Python's tests that holds test_asyncio, when it has none",
+    )
     add("--require-suite", action="store_true", help="exit with 2 when the interpreter has no suite")
+    add("--left-out", type=Path, default=LEFT_OUT, metavar="FILE", help="the list of tests left out")
     add("--include-left-out", action="store_true", help="run the left-out tests as well")
-    add("--baseline", type=Path, nargs="?", const=BASELINE, metavar="FILE", help="fail when a test that was ok there is not ok now")
-    add("--update-baseline", type=Path, nargs="?", const=BASELINE, metavar="FILE", help="write what came out to the baseline")
+    add(
+        "--baseline",
+        type=Path,
+        nargs="?",
+        const=BASELINE,
+        metavar="FILE",
+        help="fail when a test that was ok there is not ok now",
+    )
+    add(
+        "--update-baseline",
+        type=Path,
+        nargs="?",
+        const=BASELINE,
+        metavar="FILE",
+        help="write what came out to the baseline",
+    )
     return parser.parse_args()
 
 
@@ -107,7 +129,10 @@ def run_modules(
             if options.match and not like(options.match, name):
                 continue
             entry = left_out.entry_for(name, entries)
-            chosen[name] = Outcome("left out", entry.why) if entry is not None else None
+            if entry is None or options.include_left_out:
+                chosen[name] = None
+            else:
+                chosen[name] = Outcome("left out", entry.why)
         if options.list:
             for name, outcome in chosen.items():
                 print(name if outcome is None else f"{name}  # left out: {outcome.detail}")
@@ -142,6 +167,15 @@ def show(
         bad = True
         print(f"\n{text}")
 
+    if options.include_left_out:
+        passing = [
+            f"    {name} ({entry.reason})"
+            for result in shown
+            for name, outcome in result.outcomes.items()
+            if outcome.status == "ok" and (entry := left_out.entry_for(name, entries)) is not None
+        ]
+        print("\n" + "\n".join(["on the left-out list, and passing:", *passing]))
+
     # An entry whose module was not asked for cannot be checked. One whose module is gone is stale.
     collected = [name for result in results for name in result.collected]
     checked = [entry for entry in entries if not options.module or entry.module in modules]
@@ -158,14 +192,14 @@ def show(
     if options.json is not None:
         head = {"implementation": options.impl, "python": report.python_version()}
         report.write_json(options.json, head, shown)
-    if not any(report.count(result)["ok"] for result in shown):
+    if all(outcome.status in ("left out", "skipped") for result in shown for outcome in result.outcomes.values()):
         print("\nno test was run")
         bad = True
+    print(f"\n{report.summary(shown)}")
     return int(bad)
 
 
 STARTED = time.monotonic()
 
 if __name__ == "__main__":
-    os.environ.pop("PYTHONASYNCIODEBUG", None)
     sys.exit(main())

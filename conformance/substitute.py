@@ -45,21 +45,28 @@ def describe(name: str) -> str:
     return f"{name} {version}".strip() + f" on {python}"
 
 
+def replace(module: ModuleType, name: str, value: Any) -> None:
+    """Bind a name that is there: where a later version of Python has it no more, the suite gets at the object otherwise."""
+    getattr(module, name)
+    setattr(module, name, value)
+
+
 def _substitute_loops(implementation: ModuleType, test_module: str) -> None:
     loop_class = getattr(implementation, "EventLoop", None) or implementation.Loop
     stand_in = _loop_stand_in(loop_class)
-    asyncio.SelectorEventLoop = stand_in  # type: ignore[misc]
-    if hasattr(asyncio, "EventLoop"):  # 3.13
-        asyncio.EventLoop = stand_in  # type: ignore[misc]
+    replace(asyncio, "SelectorEventLoop", stand_in)
+    if sys.version_info >= (3, 13):
+        replace(asyncio, "EventLoop", stand_in)
     if test_module in MAKES_BASE_EVENT_LOOP:
-        asyncio.BaseEventLoop = asyncio.base_events.BaseEventLoop = loop_class  # type: ignore[misc]
+        replace(asyncio, "BaseEventLoop", loop_class)
+        replace(asyncio.base_events, "BaseEventLoop", loop_class)
 
     # asyncio.new_event_loop, asyncio.run, asyncio.Runner and unittest.IsolatedAsyncioTestCase all ask the policy, and the suite
     # puts the default one back after every module (set_event_loop_policy(None)), so it is the default one that has to change.
     for policy_name in ("DefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):  # the second is 3.14's
         default = vars(asyncio).get(policy_name)
         if default is not None and hasattr(implementation, "EventLoopPolicy"):
-            setattr(asyncio, policy_name, _policy(implementation.EventLoopPolicy, default))
+            replace(asyncio, policy_name, _policy(implementation.EventLoopPolicy, default))
 
 
 def _loop_stand_in(loop_class: type) -> type:
@@ -96,19 +103,18 @@ def _substitute_classes(implementation: ModuleType) -> None:
     # tasks._c_current_task, _c_register_task, _c_enter_task and the like stay, too: they are how the standard library keeps
     # account of tasks, and an implementation's tasks have to show up in them.
     if hasattr(implementation, "Future"):
-        asyncio.futures._CFuture = implementation.Future  # type: ignore[attr-defined]
+        replace(asyncio.futures, "_CFuture", implementation.Future)
     if hasattr(implementation, "Task"):
-        asyncio.tasks._CTask = implementation.Task  # type: ignore[attr-defined]
+        replace(asyncio.tasks, "_CTask", implementation.Task)
     # Handles are made by the tests of handles alone: the loop makes its own.
     for name in ("Handle", "TimerHandle"):
         if hasattr(implementation, name):
-            setattr(asyncio, name, getattr(implementation, name))
+            replace(asyncio, name, getattr(implementation, name))
 
 
 def _close_loops_in_public() -> None:
     """The suite's clean-up asks a loop for its _default_executor. Where there is no such attribute, do what it goes on to do."""
-    from test.test_asyncio.utils import TestCase
-
+    TestCase = importlib.import_module("test.test_asyncio.utils").TestCase
     close_stdlib_loop = TestCase.close_loop
 
     def close_loop(loop: Any) -> None:
@@ -133,7 +139,7 @@ def _log_where_the_suite_looks() -> None:
         method = getattr(logger, level)
 
         def log(*args: Any, _level: str = level, _method: Any = method, **kwargs: Any) -> None:
-            seen = asyncio.base_events.logger
+            seen = vars(asyncio.base_events)["logger"]
             (_method if seen is logger else getattr(seen, _level))(*args, **kwargs)
 
         setattr(logger, level, log)

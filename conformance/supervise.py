@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 LOG_LINES = 40  # of what a dead child printed last
+HANGS = 10  # tests of a module that may hang before the rest is given up
 
 
 class Outcome(NamedTuple):
@@ -136,12 +137,15 @@ class Child:
 class ModuleRun:
     """The run of one module, over as many children as it takes."""
 
-    def __init__(self, module: str, settings: Settings, choose: Callable[[list[str]], dict[str, Outcome | None]]) -> None:
+    def __init__(
+        self, module: str, settings: Settings, choose: Callable[[list[str]], dict[str, Outcome | None]]
+    ) -> None:
         self._module = module
         self._settings = settings
         self._choose = choose  # of all tests: those of interest, each with its outcome where it is not to be run
         self._result = ModuleResult(module)
         self._remaining: list[str] | None = None  # None until the first child has told what there is
+        self._hung = 0
 
     def run(self) -> ModuleResult:
         started = time.monotonic()
@@ -153,9 +157,10 @@ class ModuleRun:
                     self._follow(child)
                 finally:
                     child.close()
-            if self._remaining == before:  # a child that got nowhere: so would the next one
-                for name in self._remaining or []:
-                    self._end(name, Outcome("failed", "was not run"))
+            # A child that got nowhere: so would the next one. Many that hung: waiting for more of them tells nothing new.
+            if self._remaining == before or self._hung >= HANGS:
+                for name in list(self._remaining or []):
+                    self._end(name, Outcome("failed", f"was not run, after {self._hung} tests of the module had hung"))
                 break
         self._result.seconds = time.monotonic() - started
         return self._result
@@ -191,12 +196,13 @@ class ModuleRun:
             code = child.wait(self._settings.test_timeout)
         except TimeoutError:
             child.abort()
+            self._hung += 1
             what = f"hung: no end after {self._settings.test_timeout:g} s\n{child.printed()}"
         else:
             if done and code == 0:
                 return
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-            what = f"crashed: the process was {how}\n{child.printed()}"
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+            what = f"crashed: the process {how}\n{child.printed()}"
         # A death between two tests is the doing of something that came before, and has no better name than this.
         name = current or f"{self._module}.({'exit' if done else f'after {last}'})"
         self._end(name, Outcome("failed", what, time.monotonic() - since))

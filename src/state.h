@@ -7,6 +7,8 @@
 #ifndef COROLLA_STATE_H
 #define COROLLA_STATE_H
 
+#include <stdbool.h>
+
 #include "compat.h"
 
 /* Interned once at import. corolla_state.s.NAME */
@@ -54,6 +56,7 @@
     X(extract_stack, "asyncio.format_helpers", "extract_stack")                                                      \
     X(format_callback_source, "asyncio.format_helpers", "_format_callback_source")                                   \
     X(future_repr, "asyncio.base_futures", "_future_repr")                                                           \
+    X(future_repr_info, "asyncio.base_futures", "_future_repr_info")                                                 \
     X(task_repr, "asyncio.base_tasks", "_task_repr")                                                                 \
     X(task_get_stack, "asyncio.base_tasks", "_task_get_stack")                                                       \
     X(task_print_stack, "asyncio.base_tasks", "_task_print_stack")                                                   \
@@ -108,12 +111,13 @@ typedef struct corolla_state {
 
     /* scheduler/ */
     PyTypeObject *handle_type, *timer_handle_type, *future_type, *task_type, *future_iter_type; /* owned, each */
-    PyTypeObject *callback_type, *coroutine_type;                                              /* owned, each */
+    PyTypeObject *callback_type, *coroutine_type, *coro_wrapper_type;                                              /* owned, each */
     PyObject *current_tasks;    /* owned: asyncio's dict of loop to task, before 3.14 */
     PyObject *swap_current;     /* owned: _asyncio._swap_current_task, from 3.14 on */
     struct corolla_task *tasks; /* borrowed: head of the list of tasks not done */
     uint64_t task_names;        /* Task-N, the last given */
     struct corolla_freelists *freelists; /* owned */
+    bool format_takes_debug;    /* asyncio's _format_callback_source(debug=), newer than 3.12.3 */
 
     /* transports/ */
     PyTypeObject *tcp_transport_type, *server_type; /* owned, each */

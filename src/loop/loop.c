@@ -83,6 +83,7 @@ static void
 before_poll(void *ctx)
 {
     LoopObject *self = ctx;
+    corolla_core_leave_task(&self->head.core);
     self->unlocked = PyEval_SaveThread();
 }
 
@@ -204,20 +205,25 @@ loop_release(LoopObject *self)
         return;
     }
     PyObject *raised = PyErr_GetRaisedException();
+    bool forked = core->pid != getpid();
     core->closed = true;
+    if (forked) {
+        /* First of all: what is stopped below must not leave the kernel's set, which is the parent's, too. */
+        corolla_reactor_drain(&core->reactor, drop_job, NULL);
+        corolla_reactor_abandon(&core->reactor);
+    }
     if (loop_signals_close(self) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
     loop_names_close(self);
     loop_readers_close(self);
     corolla_transports_close(core);
-    corolla_reactor_drain(&core->reactor, drop_job, NULL);
-    loop_executor_close(self);
-    if (core->pid == getpid()) {
-        corolla_reactor_close(&core->reactor);
+    if (!forked) {
+        corolla_reactor_drain(&core->reactor, drop_job, NULL);
     }
-    else {
-        corolla_reactor_abandon(&core->reactor);
+    loop_executor_close(self);
+    if (!forked) {
+        corolla_reactor_close(&core->reactor);
     }
     if (raised != NULL) {
         PyErr_SetRaisedException(raised);
@@ -236,6 +242,13 @@ loop_close(PyObject *obj, PyObject *unused)
     if (corolla_core_is_running(loop_core(obj))) {
         PyErr_SetString(PyExc_RuntimeError, "Cannot close a running event loop");
         return NULL;
+    }
+    if (self->head.core.debug && !self->head.core.closed) {
+        PyObject *done = PyObject_CallMethod(self->head.core.state->logger, "debug", "sO", "Close %r", obj);
+        if (done == NULL) {
+            return NULL;
+        }
+        Py_DECREF(done);
     }
     loop_release(self);
     Py_RETURN_NONE;
@@ -281,6 +294,7 @@ loop_tp_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(self->old_finalizer);
     Py_VISIT(self->signal_handlers);
     Py_VISIT(self->signal_receiver);
+    Py_VISIT(core->entered);
     if (!core->ready || core->closed) {
         return 0;
     }

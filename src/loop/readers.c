@@ -233,30 +233,13 @@ entry_forget(Entry *entry)
     Py_XDECREF(file);
 }
 
-/* Asks the kernel whether what is watched is still what is open under that number. 0 or -errno. */
-static int
-entry_verify(Entry *entry, unsigned wanted)
-{
-    const unsigned both = COROLLA_READABLE | COROLLA_WRITABLE;
-    if (entry->watch.interest == wanted) {
-        /* Setting what is set already would not reach the kernel. */
-        int rc = corolla_watch_modify(&entry->watch, wanted == both ? COROLLA_READABLE : both);
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    return corolla_watch_modify(&entry->watch, wanted);
-}
-
 /* Sees that event is watched besides what is already. 0, or -1 with an exception. */
 static int
 entry_watch(Entry *entry, unsigned event)
 {
-    if (entry->watch.reactor != NULL) {
-        if (entry_verify(entry, entry_interest(entry) | event) == 0) {
-            return 0;
-        }
-        entry_forget(entry); /* closed behind our back, and the number given to another */
+    /* Somebody is there already: is it the same descriptor still, or one that was given the number? */
+    if (entry->watch.reactor == NULL ? entry_interest(entry) != 0 : !corolla_watch_alive(&entry->watch)) {
+        entry_forget(entry);
     }
     unsigned wanted = entry_interest(entry) | event;
     int rc = entry->watch.reactor != NULL

@@ -186,7 +186,6 @@ run_turns(LoopObject *self)
     corolla_core *core = &self->head.core;
     for (;;) {
         int rc = corolla_reactor_turn(&core->reactor);
-        corolla_core_hide_task(core);
         if (rc < 0) {
             if (!PyErr_Occurred()) {
                 if (rc == -ENOMEM) {
@@ -233,6 +232,7 @@ run_forever(PyObject *obj)
         rc = loop_signals_enter(self);
         if (rc == 0) {
             rc = run_turns(self);
+            corolla_core_leave_task(core);
         }
         rc = also(rc, leave_signals, self);
         rc = also(rc, leave_running_loop, self);
@@ -371,7 +371,10 @@ loop_run_until_complete(PyObject *self, PyObject *awaitable)
         goto done;
     }
     Py_DECREF(done);
-    int rc = run_forever(self);
+    /* Through the method: loops of graphical toolkits extend it. */
+    done = PyObject_CallMethod(self, "run_forever", NULL);
+    int rc = done == NULL ? -1 : 0;
+    Py_XDECREF(done);
     if (rc < 0 && !given) {
         retrieve(state, future);
     }
@@ -496,16 +499,16 @@ set_slow_callback_duration(PyObject *self, PyObject *value, void *unused)
 }
 
 static PyObject *
-get_none(PyObject *self, void *unused)
+get_current_handle(PyObject *self, void *unused)
 {
-    (void)self;
     (void)unused;
-    Py_RETURN_NONE;
+    PyObject *handle = loop_core(self)->current_handle;
+    return Py_NewRef(handle != NULL ? handle : Py_None);
 }
 
 PyGetSetDef corolla_loop_getset[] = {
     {"slow_callback_duration", get_slow_callback_duration, set_slow_callback_duration,
      "Seconds: in debug mode, callbacks that take this long are reported.", NULL},
-    {"_current_handle", get_none, NULL, "What asyncio's default_exception_handler() looks at.", NULL},
+    {"_current_handle", get_current_handle, NULL, "In debug mode, the Handle that runs, or None.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -505,7 +505,7 @@ create_server(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     ServeState *st = corolla_coro_state(co);
     st->loop = Py_NewRef(self);
     for (int i = 0; i < ARGUMENTS; i++) {
-        st->args[i] = given[i] == Py_None && i != FACTORY ? NULL : Py_XNewRef(given[i]);
+        st->args[i] = given[i] == Py_None && i != FACTORY && i != START_SERVING ? NULL : Py_XNewRef(given[i]);
     }
     return (PyObject *)co;
 }

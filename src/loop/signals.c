@@ -46,10 +46,13 @@ wake_ready(corolla_watch *watch, unsigned events)
         n = read(watch->fd, bytes, sizeof bytes);
     } while (n == (ssize_t)sizeof bytes || (n < 0 && errno == EINTR));
     if (n == 0 || (n < 0 && errno != EAGAIN)) {
-        /* Closed behind our back, one end or both: the next run makes another. What is still open is left alone, for
-         * the numbers may be somebody else's by now. */
+        /* Closed behind our back, one end or both: the next run makes another. At an end of file it is the writing end,
+         * and the number of one that was closed may be somebody else's by now. */
         corolla_watch_stop(watch);
         self->wake_made = false;
+        if (n == 0) {
+            close(self->wake_read);
+        }
     }
     return 0;
 }

@@ -167,7 +167,8 @@ module_sleep(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject
     else if (corolla_unpack(&sig, args, nargs, kwnames, given) < 0) {
         return NULL;
     }
-    double delay = PyFloat_AsDouble(given[0]);
+    /* PyFloat_AsDouble() of an int makes a float object on the way. */
+    double delay = PyLong_CheckExact(given[0]) ? PyLong_AsDouble(given[0]) : PyFloat_AsDouble(given[0]);
     if (delay == -1.0 && PyErr_Occurred()) {
         return NULL;
     }

@@ -140,6 +140,13 @@ corolla_poller_del(corolla_poller *poller, int fd)
     (void)epoll_ctl(poller->fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
+bool
+corolla_poller_has(corolla_poller *poller, int fd, uint32_t generation, unsigned interest)
+{
+    struct epoll_event event = epoll_event_of(fd, generation, interest);
+    return epoll_ctl(poller->fd, EPOLL_CTL_MOD, fd, &event) == 0 || (errno != ENOENT && errno != EBADF);
+}
+
 int
 corolla_poller_add_wakeup(corolla_poller *poller, int fd)
 {

@@ -14,6 +14,8 @@ int corolla_poller_resize(corolla_poller *poller, size_t events);
 int corolla_poller_add(corolla_poller *poller, int fd, uint32_t generation, unsigned interest);
 int corolla_poller_modify(corolla_poller *poller, int fd, uint32_t generation, unsigned interest);
 void corolla_poller_del(corolla_poller *poller, int fd);
+/* Whether the kernel still has what was added: not when the descriptor was closed, or closed and opened anew. */
+bool corolla_poller_has(corolla_poller *poller, int fd, uint32_t generation, unsigned interest);
 /* The descriptor whose events end a poll and mean nothing more. */
 int corolla_poller_add_wakeup(corolla_poller *poller, int fd);
 

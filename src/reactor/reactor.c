@@ -1,6 +1,7 @@
 /* The turn: poll, due timers, the jobs that are ready, what was put off to the end. */
 #include "internal.h"
 #include "poller.h"
+#include "ticks.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -11,6 +12,8 @@
 /* With jobs ready the poll is a system call for little: it is left out for so many turns and so long. */
 enum { MOST_UNPOLLED = 64 };
 #define LONGEST_UNPOLLED INT64_C(50000)
+
+static _Atomic uint64_t longest_unpolled; /* the same in ticks; measured once in the process */
 
 /* Some kernels overflow on long timeouts, and none sleeps worse for waking up once a day. */
 #define LONGEST_POLL (INT64_C(24) * 3600 * 1000000000)
@@ -54,6 +57,9 @@ corolla_reactor_init(corolla_reactor *r)
     list_init(&r->deferred);
     corolla_timers_init(&r->timers);
     r->unpolled = MOST_UNPOLLED;
+    if (atomic_load(&longest_unpolled) == 0) {
+        atomic_store(&longest_unpolled, ticks_in(LONGEST_UNPOLLED));
+    }
     int err = corolla_ring_init(&r->ring, 0);
     if (err < 0) {
         goto fail;
@@ -230,7 +236,8 @@ poll_kernel(corolla_reactor *r, int64_t timeout)
     }
     atomic_store_explicit(&inbox->sleeping, false, memory_order_relaxed);
     r->unpolled = 0;
-    r->polled_at = corolla_clock();
+    r->polled_at = ticks_now();
+    r->clock_read = 0;
     if (rc < 0) {
         return rc; /* what was ready still is, and the next poll says so */
     }
@@ -243,9 +250,9 @@ poll_kernel(corolla_reactor *r, int64_t timeout)
     return count > 0 ? corolla_poller_report(r, count) : 0;
 }
 
-/* Fills the ring: from other threads, from signals, from the kernel. *now: CLOCK_MONOTONIC, read once it was done. */
+/* Fills the ring: from other threads, from signals, from the kernel. */
 static int
-gather(corolla_reactor *r, int64_t *now)
+gather(corolla_reactor *r)
 {
     if (inbox_has_jobs(r->inbox)) {
         (void)corolla_inbox_take(r); /* what does not fit now will when the jobs before it have run */
@@ -255,12 +262,10 @@ gather(corolla_reactor *r, int64_t *now)
     }
     int64_t timeout = 0;
     if (r->ring.head != r->ring.tail) {
-        if (r->unpolled < MOST_UNPOLLED && !r->stopping) {
-            *now = corolla_clock();
-            if (*now - r->polled_at < LONGEST_UNPOLLED) {
-                r->unpolled++;
-                return 0;
-            }
+        if (r->unpolled < MOST_UNPOLLED && !r->stopping &&
+            ticks_now() - r->polled_at < atomic_load_explicit(&longest_unpolled, memory_order_relaxed)) {
+            r->unpolled++;
+            return 0;
         }
     }
     else if (!r->stopping && list_is_empty(&r->deferred)) {
@@ -270,7 +275,6 @@ gather(corolla_reactor *r, int64_t *now)
         }
     }
     int rc = poll_kernel(r, timeout);
-    *now = r->polled_at;
     if (rc >= 0 && atomic_load_explicit(&corolla_signals_noticed, memory_order_relaxed)) {
         corolla_signals_deliver(r);
     }
@@ -280,19 +284,26 @@ gather(corolla_reactor *r, int64_t *now)
 /* ---- The turn ---------------------------------------------------------------------------- */
 
 static int
-queue_due_timers(corolla_reactor *r, int64_t now)
+queue_due_timers(corolla_reactor *r)
 {
     corolla_timer *timer = corolla_timers_first(&r->timers);
     if (timer == NULL || timer->deadline == COROLLA_NEVER) {
         return 0;
     }
-    if (unlikely(r->hooks.clock != NULL)) {
-        int rc = r->hooks.clock(r->hooks.ctx, &now);
-        if (rc < 0) {
-            return rc;
-        }
-        timer = corolla_timers_first(&r->timers); /* the owner's code may have changed them */
+    /* Since the poll no more than LONGEST_UNPOLLED has gone by, give or take what ticks are worth; so once the clock
+     * has been read behind it, timers far away need no second look. */
+    if (r->clock_read != 0 && timer->deadline > r->clock_read + 2 * LONGEST_UNPOLLED) {
+        return 0;
     }
+    int64_t now;
+    int rc = corolla_reactor_now(r, &now);
+    if (rc < 0) {
+        return rc;
+    }
+    if (r->hooks.clock == NULL) {
+        r->clock_read = now;
+    }
+    timer = corolla_timers_first(&r->timers); /* the owner's clock is code that may have changed them */
     while (timer != NULL && timer->deadline <= now && timer->deadline != COROLLA_NEVER) {
         if (corolla_ring_push(&r->ring, timer->fn, timer->arg) < 0) {
             break; /* there is room when the jobs before it have run */
@@ -329,10 +340,9 @@ corolla_reactor_turn(corolla_reactor *r)
     }
     r->in_turn = true;
     r->turns++;
-    int64_t now = 0;
-    int rc = gather(r, &now);
+    int rc = gather(r);
     if (likely(rc >= 0)) {
-        rc = queue_due_timers(r, now);
+        rc = queue_due_timers(r);
     }
     if (likely(rc >= 0)) {
         rc = run_ready(r);

@@ -148,12 +148,16 @@ struct corolla_watch {
 };
 
 void corolla_watch_init(corolla_watch *watch, corolla_watch_fn fn);
-/* One watch a descriptor: -EEXIST for a second. -EBADF, -EPERM (a regular file) from the kernel. */
+/* One watch a descriptor: -EEXIST for a second, but one whose descriptor was closed behind our back is stopped.
+ * -EBADF, -EPERM (a regular file) from the kernel. */
 int corolla_watch_start(corolla_reactor *r, corolla_watch *watch, int fd, unsigned interest);
 int corolla_watch_modify(corolla_watch *watch, unsigned interest);
 /* When this returns the kernel's set is clean and nothing queued will be delivered. A descriptor
  * that was closed behind our back is forgotten without an error. Harmless when not started. */
 void corolla_watch_stop(corolla_watch *watch);
+/* False if the descriptor of a started watch was closed behind our back, even if its number is in use again. Asks the
+ * kernel; one that asks for nothing is taken to be alive. */
+bool corolla_watch_alive(const corolla_watch *watch);
 /* The watch registered for a descriptor, or NULL. */
 corolla_watch *corolla_watch_find(const corolla_reactor *r, int fd);
 
@@ -190,7 +194,8 @@ struct corolla_reactor {
     bool in_turn;
     uint64_t turns;             /* number of this turn */
     unsigned unpolled;          /* turns since the last poll */
-    int64_t polled_at;          /* ns */
+    uint64_t polled_at;         /* in ticks of the processor's counter */
+    int64_t clock_read;         /* ns; first reading for the timers since the last poll, 0 before it */
     corolla_deferred deferred;  /* list head */
     corolla_slot *slots;        /* owned table, by descriptor */
     size_t slot_count;
@@ -318,12 +323,12 @@ struct corolla_stream {
     unsigned writes;               /* in the turn numbered write_turn */
     uint64_t write_turn;
     size_t hint;                   /* learned read size, bytes */
-    size_t queued;                 /* bytes not yet in the kernel */
-    size_t high, low;              /* set through corolla_stream_limits() */
-    corolla_piece *pieces;         /* owned ring of the write queue, NULL until used */
-    unsigned piece_head, piece_count, piece_capacity;
-    corolla_deferred flush;        /* while writes are held back, or flushed is still to be told */
     bool *gone;                    /* borrowed flag on the stack of a running callback, or NULL */
+    unsigned piece_head, piece_count, piece_capacity;
+    size_t high, low;              /* set through corolla_stream_limits() */
+    size_t queued;                 /* bytes not yet in the kernel */
+    corolla_piece *pieces;         /* owned ring of the write queue, NULL until used */
+    corolla_deferred flush;        /* while writes are held back, or flushed is still to be told */
 };
 
 void corolla_stream_init(corolla_stream *s, const corolla_stream_ops *ops);

@@ -52,7 +52,8 @@ guard_leave(corolla_stream *s, Guard *guard)
 static inline bool
 is_open(const corolla_stream *s)
 {
-    return !s->closed && s->watch.reactor != NULL; /* no reactor: abandoned in a forked child */
+    /* No reactor: abandoned in a forked child, or the descriptor was closed behind our back and its number taken. */
+    return !s->closed && s->watch.reactor != NULL;
 }
 
 /* ---- The queue --------------------------------------------------------------------------- */
@@ -393,7 +394,7 @@ static int
 settle(corolla_stream *s, Guard *guard)
 {
     int rc = ease_pressure(s); /* before the interest: a writer that was waiting mostly writes again */
-    if (guard->closed) {
+    if (guard->closed || !is_open(s)) {
         return rc;
     }
     int err = update_interest(s);
@@ -437,6 +438,9 @@ end_of_turn(corolla_deferred *deferred)
 {
     corolla_stream *s = container_of(deferred, corolla_stream, flush);
     Guard guard;
+    if (!is_open(s)) {
+        return 0;
+    }
     guard_enter(s, &guard);
     int rc = send_and_settle(s, &guard);
     guard_leave(s, &guard);
@@ -567,23 +571,16 @@ learn_to_hold(corolla_stream *s)
     return s->hold == HOLD_AFTER && s->high > 0;
 }
 
-int
-corolla_stream_write(corolla_stream *s, const corolla_chunk *chunks, size_t count)
+/* What is not sent by the first system call. Apart, to keep its large frame off the path nearly all writes take. */
+static __attribute__((noinline)) int
+write_slowly(corolla_stream *s, const corolla_chunk *chunks, size_t count, Position at, bool hold)
 {
-    if (unlikely(!is_open(s))) {
-        return -EBADF;
-    }
-    if (unlikely(s->shut)) {
-        return -ESHUTDOWN;
-    }
-    Position at = {0, 0};
-    bool hold = learn_to_hold(s);
     if (s->piece_count > 0) {
         hold = s->flush.next != NULL;
     }
     else if (!hold) {
         int rc = send_chunks(s, chunks, count, &at);
-        if (likely(rc != 0)) {
+        if (rc != 0) {
             return rc < 0 ? rc : 0;
         }
         corolla_reactor_undefer(s->watch.reactor, &s->flush);
@@ -603,6 +600,27 @@ corolla_stream_write(corolla_stream *s, const corolla_chunk *chunks, size_t coun
     }
     (void)raise_pressure(s);
     return 0;
+}
+
+int
+corolla_stream_write(corolla_stream *s, const corolla_chunk *chunks, size_t count)
+{
+    if (unlikely(!is_open(s))) {
+        return -EBADF;
+    }
+    if (unlikely(s->shut)) {
+        return -ESHUTDOWN;
+    }
+    Position at = {0, 0};
+    bool hold = learn_to_hold(s);
+    if (likely(count == 1 && !hold && s->piece_count == 0 && s->socket && chunks->len > 0)) {
+        ssize_t n = send(s->fd, chunks->data, chunks->len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (likely(n == (ssize_t)chunks->len)) {
+            return 0;
+        }
+        at.offset = n > 0 ? (size_t)n : 0; /* the slow way meets the same error again, or the rest */
+    }
+    return write_slowly(s, chunks, count, at, hold);
 }
 
 int

@@ -49,7 +49,10 @@ corolla_watch_start(corolla_reactor *r, corolla_watch *watch, int fd, unsigned i
     }
     corolla_slot *slot = &r->slots[fd];
     if (slot->watch != NULL) {
-        return -EEXIST;
+        if (corolla_watch_alive(slot->watch)) {
+            return -EEXIST;
+        }
+        corolla_watch_stop(slot->watch);
     }
     slot->generation++;
     if (interest != 0) {
@@ -72,6 +75,9 @@ int
 corolla_watch_modify(corolla_watch *watch, unsigned interest)
 {
     corolla_reactor *r = watch->reactor;
+    if (unlikely(r == NULL)) {
+        return -EBADF;
+    }
     if (interest == watch->interest) {
         return 0;
     }
@@ -112,6 +118,17 @@ corolla_watch_stop(corolla_watch *watch)
     watch->fd = -1;
     watch->interest = watch->ready = 0;
     watch->job = 0;
+}
+
+bool
+corolla_watch_alive(const corolla_watch *watch)
+{
+    const corolla_reactor *r = watch->reactor;
+    if (r == NULL) {
+        return false;
+    }
+    return watch->interest == 0 ||
+           corolla_poller_has(r->poller, watch->fd, r->slots[watch->fd].generation, watch->interest);
 }
 
 corolla_watch *

@@ -104,6 +104,31 @@ corolla_set_thrown(PyObject *type, PyObject *value, PyObject *tb)
 
 /* ---- Making ------------------------------------------------------------------------------ */
 
+/* Where a coroutine is made, as cr_origin has it: a tuple of (file, line, function), the innermost first. */
+static PyObject *
+find_origin(int depth)
+{
+    PyObject *list = PyList_New(0);
+    PyFrameObject *frame = PyEval_GetFrame();
+    Py_XINCREF(frame);
+    for (int i = 0; list != NULL && frame != NULL && i < depth; i++) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        PyObject *entry = Py_BuildValue("OiO", code->co_filename, PyFrame_GetLineNumber(frame), code->co_name);
+        Py_DECREF(code);
+        if (entry == NULL || PyList_Append(list, entry) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(entry);
+        PyFrameObject *back = PyFrame_GetBack(frame);
+        Py_DECREF(frame);
+        frame = back;
+    }
+    Py_XDECREF(frame);
+    PyObject *origin = list == NULL ? NULL : PyList_AsTuple(list);
+    Py_XDECREF(list);
+    return origin;
+}
+
 /* States of up to so many words share one free list. */
 enum { SMALL_WORDS = 8 };
 
@@ -129,6 +154,15 @@ corolla_coro_new(corolla_state *state, const corolla_coro_spec *spec)
     co->spec = spec;
     co->state = state;
     PyObject_GC_Track(co);
+    int depth = PyThreadState_Get()->coroutine_origin_tracking_depth;
+    if (depth > 0) {
+        co->origin = find_origin(depth);
+        if (co->origin == NULL) {
+            co->finished = true; /* dropped without a warning */
+            Py_DECREF(co);
+            return NULL;
+        }
+    }
     return co;
 }
 
@@ -503,6 +537,7 @@ coro_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(co->awaiting);
     Py_VISIT(co->outcome);
+    Py_VISIT(co->origin);
     if (co->spec->traverse != NULL) {
         return co->spec->traverse(co->data, visit, arg);
     }
@@ -515,6 +550,7 @@ coro_clear(PyObject *self)
     corolla_coro *co = (corolla_coro *)self;
     Py_CLEAR(co->awaiting);
     Py_CLEAR(co->outcome);
+    Py_CLEAR(co->origin);
     if (co->spec->clear != NULL) {
         co->spec->clear(co->data);
     }
@@ -584,6 +620,14 @@ coro_get_suspended(PyObject *self, void *unused)
 }
 
 static PyObject *
+coro_get_origin(PyObject *self, void *unused)
+{
+    (void)unused;
+    corolla_coro *co = (corolla_coro *)self;
+    return Py_NewRef(co->origin != NULL ? co->origin : Py_None);
+}
+
+static PyObject *
 coro_get_none(PyObject *self, void *unused)
 {
     (void)self;
@@ -591,7 +635,103 @@ coro_get_none(PyObject *self, void *unused)
     Py_RETURN_NONE;
 }
 
+/* __await__() called by name must give an iterator in full, which a coroutine is not: a wrapper of its own, as
+ * CPython's coroutines have. `await` itself takes am_await and needs none. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *coro; /* owned */
+} CoroWrapper;
+
+static PyObject *
+coro_dunder_await(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    PyObject *coro = coro_await(self);
+    if (coro == NULL) {
+        return NULL;
+    }
+    CoroWrapper *wrapper = PyObject_GC_New(CoroWrapper, ((corolla_coro *)self)->state->coro_wrapper_type);
+    if (wrapper == NULL) {
+        Py_DECREF(coro);
+        return NULL;
+    }
+    wrapper->coro = coro;
+    PyObject_GC_Track(wrapper);
+    return (PyObject *)wrapper;
+}
+
+static PySendResult
+wrapper_am_send(PyObject *self, PyObject *value, PyObject **result)
+{
+    return coro_am_send(((CoroWrapper *)self)->coro, value, result);
+}
+
+static PyObject *
+wrapper_next(PyObject *self)
+{
+    return coro_iternext(((CoroWrapper *)self)->coro);
+}
+
+static PyObject *
+wrapper_send(PyObject *self, PyObject *value)
+{
+    return coro_send(((CoroWrapper *)self)->coro, value);
+}
+
+static PyObject *
+wrapper_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    return coro_throw(((CoroWrapper *)self)->coro, args, nargs);
+}
+
+static PyObject *
+wrapper_close(PyObject *self, PyObject *unused)
+{
+    return coro_close(((CoroWrapper *)self)->coro, unused);
+}
+
+static int
+wrapper_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((CoroWrapper *)self)->coro);
+    return 0;
+}
+
+static void
+wrapper_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_DECREF(((CoroWrapper *)self)->coro);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef wrapper_methods[] = {
+    {"send", wrapper_send, METH_O, "send($self, value, /)\n--\n\nSee PEP 492."},
+    {"throw", (PyCFunction)(void (*)(void))wrapper_throw, METH_FASTCALL,
+     "throw($self, typ, val=None, tb=None, /)\n--\n\nSee PEP 492."},
+    {"close", wrapper_close, METH_NOARGS, "close($self, /)\n--\n\nSee PEP 492."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* No tp_clear: the coroutine's own breaks any cycle. */
+static PyType_Slot wrapper_slots[] = {
+    {Py_tp_dealloc, wrapper_dealloc},   {Py_tp_traverse, wrapper_traverse}, {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, wrapper_next},     {Py_am_send, wrapper_am_send},      {Py_tp_methods, wrapper_methods},
+    {0, NULL},
+};
+
+PyType_Spec corolla_coro_wrapper_spec = {
+    .name = "corolla._core.coroutine_wrapper",
+    .basicsize = sizeof(CoroWrapper),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = wrapper_slots,
+};
+
 static PyMethodDef coro_methods[] = {
+    {"__await__", coro_dunder_await, METH_NOARGS | METH_COEXIST, "__await__($self, /)\n--\n\nSee PEP 492."},
     {"send", coro_send, METH_O, "send($self, value, /)\n--\n\nRun to the next await. See PEP 492."},
     {"throw", (PyCFunction)(void (*)(void))coro_throw, METH_FASTCALL,
      "throw($self, typ, val=None, tb=None, /)\n--\n\nRaise an exception where it waits. See PEP 492."},
@@ -607,7 +747,7 @@ static PyGetSetDef coro_getset[] = {
     {"cr_suspended", coro_get_suspended, NULL, NULL, NULL},
     {"cr_frame", coro_get_none, NULL, "None: there is no Python frame.", NULL},
     {"cr_code", coro_get_none, NULL, "None: there is no Python code.", NULL},
-    {"cr_origin", coro_get_none, NULL, NULL, NULL},
+    {"cr_origin", coro_get_origin, NULL, "Where it was made, or None.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -53,6 +53,7 @@ struct corolla_coro {
     const corolla_coro_spec *spec; /* borrowed: static */
     corolla_state *state;          /* borrowed */
     PyObject *awaiting;            /* owned: a future of ours, or an iterator that is delegated to */
+    PyObject *origin;              /* owned: cr_origin, or NULL */
     PyObject *outcome;             /* owned: what corolla_return() was given, or what is to be awaited */
     int where;                     /* 0: not begun */
     bool started, running, finished;

@@ -91,7 +91,7 @@ corolla_callback_job(void *arg)
     corolla_core *core = ((corolla_future *)cb->future)->core;
     int rc;
     if (core != NULL) {
-        corolla_core_hide_task(core);
+        corolla_core_leave_task(core);
     }
     if (core != NULL && core->debug) {
         int64_t begin = corolla_clock();

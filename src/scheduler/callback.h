@@ -19,6 +19,10 @@ PyObject *corolla_callback_new(corolla_state *state, PyObject *callable, PyObjec
 PyObject *corolla_callback_new_c(corolla_state *state, corolla_done_fn fn, PyObject *arg);
 int corolla_callback_job(void *arg);
 
+/* Whether a callable is a method of a Future of ours that neither looks at the context it runs in nor runs code
+ * of others: set_result, which is what timers most often call. */
+bool corolla_is_plain_set_result(corolla_state *state, PyObject *callable);
+
 /* Reports the exception being raised as that of a Handle. 0, or -1 when it leaves the loop. */
 int corolla_handle_report(corolla_handle *handle);
 
@@ -58,7 +62,7 @@ void corolla_future_report_unretrieved(corolla_future *fut);
 int corolla_future_set_exception_raw(corolla_future *fut, PyObject *exc);
 
 extern PyType_Spec corolla_handle_spec, corolla_timer_handle_spec, corolla_callback_spec;
-extern PyType_Spec corolla_future_spec, corolla_future_iter_spec, corolla_task_spec, corolla_coro_type_spec;
+extern PyType_Spec corolla_future_spec, corolla_future_iter_spec, corolla_task_spec, corolla_coro_type_spec, corolla_coro_wrapper_spec;
 PyObject *corolla_future_iter_new(PyObject *future);
 
 /* ---- task.c and task_type.c ---------------------------------------------------------------- */

@@ -133,6 +133,13 @@ future_set_result(PyObject *self, PyObject *result)
     Py_RETURN_NONE;
 }
 
+bool
+corolla_is_plain_set_result(corolla_state *state, PyObject *callable)
+{
+    return PyCFunction_CheckExact(callable) && PyCFunction_GET_FUNCTION(callable) == future_set_result &&
+           Py_IS_TYPE(PyCFunction_GET_SELF(callable), state->future_type);
+}
+
 PyDoc_STRVAR(set_exception_doc, "set_exception($self, exception, /)\n--\n\n"
 "Mark it done with an exception (an instance or a class) and queue its callbacks.\n\n"
 "Raises InvalidStateError if it is done already. StopIteration is wrapped in RuntimeError, since it cannot be\n"

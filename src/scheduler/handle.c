@@ -154,7 +154,8 @@ handle_args_tuple(corolla_handle *h)
     return tuple;
 }
 
-/* debug: True or False as the loop says, for _format_callback_source(). */
+/* The callback as asyncio shows it, with its arguments only in debug mode where the standard library is new enough
+ * to make that difference. */
 static PyObject *
 format_call(corolla_handle *h)
 {
@@ -162,17 +163,22 @@ format_call(corolla_handle *h)
     if (args == NULL) {
         return NULL;
     }
-    PyObject *debug = PyObject_CallMethodNoArgs(h->loop, h->state->s.get_debug);
     PyObject *text = NULL;
-    if (debug != NULL) {
-        PyObject *stack[3] = {h->callback, args, debug};
-        PyObject *names = PyTuple_Pack(1, h->state->s.debug);
-        if (names != NULL) {
-            text = PyObject_Vectorcall(h->state->format_callback_source, stack, 2, names);
-            Py_DECREF(names);
-        }
-        Py_DECREF(debug);
+    PyObject *callback = Py_NewRef(h->callback);
+    if (!h->state->format_takes_debug) {
+        text = PyObject_CallFunctionObjArgs(h->state->format_callback_source, callback, args, NULL);
     }
+    else {
+        PyObject *debug = PyObject_CallMethodNoArgs(h->loop, h->state->s.get_debug);
+        PyObject *names = debug == NULL ? NULL : PyTuple_Pack(1, h->state->s.debug);
+        if (names != NULL) {
+            PyObject *stack[3] = {callback, args, debug};
+            text = PyObject_Vectorcall(h->state->format_callback_source, stack, 2, names);
+        }
+        Py_XDECREF(names);
+        Py_XDECREF(debug);
+    }
+    Py_DECREF(callback);
     Py_DECREF(args);
     return text;
 }
@@ -258,8 +264,11 @@ handle_run_timed(corolla_handle *h, corolla_core *core)
     Py_INCREF(h);
     int rc;
     if (core != NULL && core->debug) {
+        PyObject *outer = core->current_handle;
         int64_t begin = corolla_clock();
+        core->current_handle = (PyObject *)h;
         rc = handle_call(h);
+        core->current_handle = outer;
         if (rc == 0) {
             rc = corolla_core_report_slow(core, (PyObject *)h, corolla_clock() - begin);
         }
@@ -275,8 +284,18 @@ int
 corolla_handle_run(corolla_handle *h)
 {
     corolla_core *core = corolla_core_of(h->state, h->loop);
+    if (core != NULL && h->nargs == 1 && !core->debug && corolla_is_plain_set_result(h->state, h->callback)) {
+        if (corolla_future_set_result(PyCFunction_GET_SELF(h->callback), h->args[0]) == 0) {
+            return 0;
+        }
+        corolla_core_leave_task(core);
+        Py_INCREF(h);
+        int rc = corolla_handle_report(h);
+        Py_DECREF(h);
+        return rc;
+    }
     if (core != NULL) {
-        corolla_core_hide_task(core);
+        corolla_core_leave_task(core);
     }
     return handle_run_timed(h, core);
 }

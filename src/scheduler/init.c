@@ -61,6 +61,19 @@ find_current_tasks(corolla_state *state)
 #endif
 }
 
+static int
+find_format_debug(corolla_state *state)
+{
+    PyObject *defaults = PyObject_GetAttrString(state->format_callback_source, "__kwdefaults__");
+    if (defaults == NULL) {
+        return -1;
+    }
+    int found = PyDict_Check(defaults) ? PyDict_Contains(defaults, state->s.debug) : 0;
+    Py_DECREF(defaults);
+    state->format_takes_debug = found > 0;
+    return found < 0 ? -1 : 0;
+}
+
 int
 corolla_scheduler_init(PyObject *module, corolla_state *state)
 {
@@ -69,13 +82,14 @@ corolla_scheduler_init(PyObject *module, corolla_state *state)
         PyErr_NoMemory();
         return -1;
     }
-    if (find_current_tasks(state) < 0 ||
+    if (find_current_tasks(state) < 0 || find_format_debug(state) < 0 ||
         add_type(module, &state->handle_type, &corolla_handle_spec, NULL, true) < 0 ||
         add_type(module, &state->timer_handle_type, &corolla_timer_handle_spec, state->handle_type, true) < 0 ||
         add_type(module, &state->callback_type, &corolla_callback_spec, NULL, false) < 0 ||
         add_type(module, &state->future_type, &corolla_future_spec, NULL, true) < 0 ||
         add_type(module, &state->future_iter_type, &corolla_future_iter_spec, NULL, false) < 0 ||
         add_type(module, &state->task_type, &corolla_task_spec, state->future_type, true) < 0 ||
+        add_type(module, &state->coro_wrapper_type, &corolla_coro_wrapper_spec, NULL, false) < 0 ||
         add_type(module, &state->coroutine_type, &corolla_coro_type_spec, NULL, false) < 0) {
         return -1;
     }

@@ -29,7 +29,10 @@ typedef struct corolla_core {
     bool debug;
     bool closed;
     bool running;
-    bool shown;           /* asyncio's current-task dict holds an entry of ours for the loop (task.c) */
+    PyObject *shown;      /* borrowed: the task of ours that is this loop's entry in asyncio's current-task dict,
+                             which owns it; NULL when none is (task.c) */
+    PyObject *current_handle; /* borrowed: in debug mode, the Handle that runs, or NULL */
+    PyObject *entered;    /* owned: the context of the last task step, still entered; or NULL */
     unsigned long thread; /* PyThread_get_thread_ident() of the thread that runs it, 0 when none does */
     pid_t pid;            /* of the process that made it */
     unsigned forks;       /* how many forks lay behind this process when the run began */
@@ -197,14 +200,14 @@ PyObject *corolla_task_new(corolla_core *core, PyObject *coro, PyObject *name, P
 /* Any job of a task; steals arg. */
 int corolla_task_step_job(void *arg);
 int corolla_task_wakeup_job(void *arg);
-/* A task's step leaves the loop's current-task entry in place, since the next step only has to replace it.
- * Whatever else runs on the loop calls this first. */
-void corolla_core_hide_task_slow(corolla_core *core);
+/* After a task's step its context stays entered and it stays the loop's current task, since the next step most
+ * often is of the same task, or else replaces both. Whatever else runs on the loop calls this first. */
+void corolla_core_leave_task_slow(corolla_core *core);
 static inline void
-corolla_core_hide_task(corolla_core *core)
+corolla_core_leave_task(corolla_core *core)
 {
-    if (core->shown) {
-        corolla_core_hide_task_slow(core);
+    if (core->shown != NULL || core->entered != NULL) {
+        corolla_core_leave_task_slow(core);
     }
 }
 

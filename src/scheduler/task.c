@@ -104,8 +104,12 @@ enter_task(corolla_task *task)
     return 0;
 #else
     corolla_core *core = task->future.core;
-    if (core != NULL && core->shown) {
+    if (core != NULL && core->shown != NULL) {
         /* The entry is what the last step left: replacing it is half the price of deleting and inserting. */
+        if (core->shown == (PyObject *)task) {
+            return 0;
+        }
+        core->shown = (PyObject *)task;
         return PyDict_SetItem(state->current_tasks, loop, (PyObject *)task);
     }
     PyObject *current = PyDict_GetItemWithError(state->current_tasks, loop);
@@ -116,22 +120,31 @@ enter_task(corolla_task *task)
         return -1;
     }
     if (core != NULL) {
-        core->shown = true;
+        core->shown = (PyObject *)task;
     }
     return 0;
 #endif
 }
 
 void
-corolla_core_hide_task_slow(corolla_core *core)
+corolla_core_leave_task_slow(corolla_core *core)
 {
     PyObject *raised = PyErr_GetRaisedException();
-    PyObject *previous = NULL;
-    core->shown = false;
-    if (swap_current(core->state, core->loop, NULL, &previous) < 0) {
-        PyErr_WriteUnraisable(core->loop);
+    PyObject *context = core->entered, *previous = NULL;
+    core->entered = NULL;
+    if (context != NULL) {
+        if (PyContext_Exit(context) < 0) {
+            PyErr_WriteUnraisable(core->loop);
+        }
+        Py_DECREF(context);
     }
-    Py_XDECREF(previous);
+    if (core->shown != NULL) {
+        core->shown = NULL;
+        if (swap_current(core->state, core->loop, NULL, &previous) < 0) {
+            PyErr_WriteUnraisable(core->loop);
+        }
+        Py_XDECREF(previous);
+    }
     if (raised != NULL) {
         PyErr_SetRaisedException(raised);
     }
@@ -145,7 +158,7 @@ leave_task(corolla_task *task)
     corolla_core *core = task->future.core;
     if (core != NULL) {
         if (task->future.status != COROLLA_PENDING) {
-            corolla_core_hide_task(core);
+            corolla_core_leave_task(core);
         }
         return;
     }
@@ -175,19 +188,50 @@ has_native_loop(const corolla_task *task)
 static int
 report_step(corolla_task *task)
 {
+    if (task->future.core != NULL) {
+        corolla_core_leave_task(task->future.core);
+    }
     return corolla_report_raised(task->future.state, task->future.loop, "Exception in callback Task.task_step()",
                                  task->future.state->s.task, (PyObject *)task);
 }
 
+/* Leaves the context entered on a loop of ours: corolla_core_leave_task(). */
+static int
+enter_context(corolla_task *task)
+{
+    corolla_core *core = task->future.core;
+    if (core == NULL) {
+        return PyContext_Enter(task->context);
+    }
+    if (core->entered == task->context) {
+        return 0;
+    }
+    if (core->entered != NULL) {
+        PyObject *old = core->entered;
+        core->entered = NULL;
+        int rc = PyContext_Exit(old);
+        Py_DECREF(old);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    if (PyContext_Enter(task->context) < 0) {
+        return -1;
+    }
+    core->entered = Py_NewRef(task->context);
+    return 0;
+}
+
+/* Steals exc. 0, or -1 with what leaves the loop. */
 static int
 step_in_context(corolla_task *task, PyObject *exc)
 {
-    if (PyContext_Enter(task->context) < 0) {
+    if (enter_context(task) < 0) {
         Py_XDECREF(exc);
         return report_step(task);
     }
     int rc = task_step(task, exc);
-    if (PyContext_Exit(task->context) < 0) {
+    if (task->future.core == NULL && PyContext_Exit(task->context) < 0) {
         rc = -1;
     }
     return rc < 0 ? report_step(task) : 0;
@@ -703,11 +747,11 @@ corolla_task_setup(corolla_task *task, PyObject *coro, PyObject *name, PyObject 
         task->log_destroy_pending = true;
         return start_eagerly(task);
     }
+    task->log_destroy_pending = true;
     if (queue_step(task, NULL) < 0) {
         return -1;
     }
     task_link(task);
-    task->log_destroy_pending = true;
     return 0;
 }
 
@@ -774,11 +818,16 @@ corolla_task_cancel(corolla_task *task, PyObject *msg)
     }
     task->cancel_requests++;
     if (task->fut_waiter != NULL) {
+        /* Tasks may wait for one another in a circle. */
+        if (Py_EnterRecursiveCall(" while cancelling a task")) {
+            return -1;
+        }
         PyObject *waiter = Py_NewRef(task->fut_waiter);
         int cancelled = Py_IS_TYPE(waiter, state->future_type) || Py_IS_TYPE(waiter, state->task_type)
                             ? corolla_future_cancel(waiter, msg)
                             : corolla_foreign_cancel(state, waiter, msg);
         Py_DECREF(waiter);
+        Py_LeaveRecursiveCall();
         if (cancelled != 0) {
             /* fut_waiter stays: it may be a task that ignores this, to be cancelled again. */
             return cancelled;

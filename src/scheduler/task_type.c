@@ -63,6 +63,7 @@ static void
 task_tp_finalize(PyObject *self)
 {
     corolla_task *task = (corolla_task *)self;
+    corolla_task_unlink(task);
     if (task->future.loop == NULL) {
         return;
     }
@@ -120,6 +121,30 @@ task_tp_dealloc(PyObject *self)
     freelist_drop(state, &state->freelists->tasks, state->task_type, self);
 }
 
+#if PY_VERSION_HEX < 0x030C0000
+/* 3.11 knows no eager tasks: its own function asserts that there is a coroutine. */
+static PyObject *
+repr_without_coroutine(corolla_task *task)
+{
+    PyObject *text = NULL, *shown = NULL;
+    PyObject *info = PyObject_CallOneArg(task->future.state->future_repr_info, (PyObject *)task);
+    PyObject *name = corolla_task_name(task);
+    PyObject *space = PyUnicode_FromString(" ");
+    if (info != NULL && name != NULL && space != NULL) {
+        shown = PyUnicode_FromFormat("name=%R", name);
+    }
+    if (shown != NULL && PyList_Insert(info, 1, shown) == 0) {
+        Py_SETREF(shown, PyUnicode_Join(space, info));
+        text = shown == NULL ? NULL : PyUnicode_FromFormat("<Task %U>", shown);
+    }
+    Py_XDECREF(shown);
+    Py_XDECREF(space);
+    Py_XDECREF(name);
+    Py_XDECREF(info);
+    return text;
+}
+#endif
+
 static PyObject *
 task_tp_repr(PyObject *self)
 {
@@ -127,6 +152,11 @@ task_tp_repr(PyObject *self)
     if (fut->loop == NULL) {
         return PyUnicode_FromString("<Task not initialized>");
     }
+#if PY_VERSION_HEX < 0x030C0000
+    if (((corolla_task *)self)->coro == NULL) {
+        return repr_without_coroutine((corolla_task *)self);
+    }
+#endif
     return PyObject_CallOneArg(fut->state->task_repr, self);
 }
 

@@ -12,7 +12,10 @@ registry_of(corolla_core *core)
         core->registry = PyMem_Calloc(1, sizeof *core->registry);
         if (core->registry == NULL) {
             PyErr_NoMemory();
+            return NULL;
         }
+        corolla_guest *guests = &core->registry->guests;
+        guests->next = guests->prev = guests;
     }
     return core->registry;
 }
@@ -93,6 +96,30 @@ registry_remove_server(corolla_core *core, Server *server)
     Py_DECREF(server);
 }
 
+int
+corolla_guest_add(corolla_core *core, corolla_guest *guest)
+{
+    corolla_registry *registry = registry_of(core);
+    if (registry == NULL) {
+        return -1;
+    }
+    guest->next = registry->guests.next;
+    guest->prev = &registry->guests;
+    guest->next->prev = guest->prev->next = guest;
+    return 0;
+}
+
+void
+corolla_guest_remove(corolla_guest *guest)
+{
+    if (guest->next == NULL) {
+        return;
+    }
+    guest->next->prev = guest->prev;
+    guest->prev->next = guest->next;
+    guest->next = guest->prev = NULL;
+}
+
 /* ---- For the loop -------------------------------------------------------------------------- */
 
 PyObject *
@@ -130,6 +157,11 @@ corolla_transports_close(corolla_core *core)
     corolla_registry *registry = core->registry;
     if (registry == NULL) {
         return;
+    }
+    while (registry->guests.next != &registry->guests) {
+        corolla_guest *guest = registry->guests.next;
+        corolla_guest_remove(guest);
+        guest->leave(guest);
     }
     while (registry->servers != NULL) {
         Server *server = registry->servers;

@@ -16,6 +16,7 @@ typedef struct corolla_registry {
     TcpTransport **by_fd; /* owned table; an entry is borrowed, or owned while its transport is held */
     size_t size;
     Server *servers; /* head of the list of those that serve; each owned */
+    corolla_guest guests; /* head of a ring of borrowed ones */
 } corolla_registry;
 
 /* 0 or -1 with MemoryError. */

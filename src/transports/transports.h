@@ -22,6 +22,14 @@ int corolla_transports_traverse(corolla_core *core, visitproc visit, void *arg);
 /* The loop is closing or being cleared: every watch of a transport or server is stopped and the loop's
  * references to them are given up. Descriptors stay with their owners. Harmless twice. */
 void corolla_transports_close(corolla_core *core);
+/* Something in C that uses the loop's reactor and must let go of it before the loop closes. */
+typedef struct corolla_guest {
+    struct corolla_guest *next, *prev; /* both NULL when not added */
+    void (*leave)(struct corolla_guest *self); /* set by the owner; the guest has been removed */
+} corolla_guest;
+
+int corolla_guest_add(corolla_core *core, corolla_guest *guest); /* 0 or -1 with MemoryError */
+void corolla_guest_remove(corolla_guest *guest);                 /* harmless when not added */
 /* Whether fn is a job of this room, all of which own the Python object that is their arg. */
 bool corolla_transports_own_job(corolla_job_fn fn);
 

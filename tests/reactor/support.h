@@ -10,6 +10,17 @@
 #include <cmocka.h>
 #include <reactor.h>
 
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#endif
+#endif
+#ifndef UNDER_TSAN
+#define UNDER_TSAN 0
+#endif
+
 /* Fixtures: *state is a corolla_reactor. */
 int reactor_setup(void **state);
 int reactor_teardown(void **state);

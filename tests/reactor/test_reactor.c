@@ -441,6 +441,40 @@ test_polls_are_skipped_for_a_bounded_time(void **state)
     corolla_reactor_drain(r, drop_nothing, NULL);
 }
 
+static int
+count_turns(void *arg)
+{
+    ++*(int *)arg;
+    ok(corolla_reactor_post(current, count_turns, arg));
+    return 0;
+}
+
+static void
+test_timers_come_in_time_between_polls(void **state)
+{
+    corolla_reactor *r = current = *state;
+    corolla_timer far, soon;
+    int turns = 0;
+    corolla_timer_init(&far, log_job, (void *)1);
+    corolla_timer_init(&soon, log_job, (void *)2);
+    ok(corolla_timer_start(r, &far, corolla_clock() + INT64_C(3600) * 1000000000));
+    ok(corolla_reactor_post(r, count_turns, &turns));
+    for (int i = 0; i < 200; i++) { /* at every place between two polls */
+        ok(corolla_timer_start(r, &soon, corolla_clock()));
+        ok(corolla_reactor_turn(r));
+        expect_log(2); /* due at once, in the very next turn */
+        ok(corolla_reactor_turn(r));
+    }
+    int64_t deadline = corolla_clock() + 2000000;
+    ok(corolla_timer_start(r, &soon, deadline));
+    while (logged.count == 0) {
+        ok(corolla_reactor_turn(r));
+    }
+    assert_true(corolla_clock() >= deadline);
+    corolla_timer_stop(r, &far);
+    corolla_reactor_drain(r, drop_nothing, NULL);
+}
+
 /* ---- What is queued ------------------------------------------------------------------------------- */
 
 static void
@@ -585,6 +619,7 @@ main(void)
         reactor_test(test_an_interrupted_poll_is_told_and_the_turn_goes_on),
         reactor_test(test_polls_are_skipped_for_a_bounded_number_of_turns),
         reactor_test(test_polls_are_skipped_for_a_bounded_time),
+        reactor_test(test_timers_come_in_time_between_polls),
         reactor_test(test_visit_and_drain_show_what_users_posted),
         reactor_test(test_a_job_may_drain_the_ring_it_runs_from),
         reactor_test(test_a_forked_child_abandons_and_the_parent_goes_on),

@@ -209,6 +209,30 @@ test_a_closed_descriptor_is_forgotten_without_an_error(void **state)
     ok(turn_at_once(r));
 }
 
+static void
+test_a_number_in_use_again_goes_to_its_new_owner(void **state)
+{
+    corolla_reactor *r = *state;
+    Watcher old, fresh;
+    int fds[2], others[2];
+    socket_pair(fds);
+    socket_pair(others);
+    watcher_start(r, &old, 1, fds[0], COROLLA_READABLE);
+    assert_true(corolla_watch_alive(&old.watch));
+    assert_int_equal(dup2(others[0], fds[0]), fds[0]); /* closes it */
+    assert_false(corolla_watch_alive(&old.watch));
+    watcher_start(r, &fresh, 2, fds[0], COROLLA_READABLE);
+    assert_null(old.watch.reactor);
+    assert_int_equal(corolla_watch_modify(&old.watch, COROLLA_WRITABLE), -EBADF);
+    corolla_watch_stop(&old.watch); /* stops nobody else's */
+    assert_int_equal(write(others[1], "x", 1), 1);
+    ok(corolla_reactor_turn(r));
+    expect_log(21);
+    corolla_watch_stop(&fresh.watch);
+    close_both(fds);
+    close_both(others);
+}
+
 /* Closed behind our back while a dup keeps the kernel's registration alive, the number then free. */
 static void
 test_a_registration_that_a_dup_keeps_alive_does_not_spin(void **state)
@@ -393,6 +417,7 @@ main(void)
         reactor_test(test_a_hangup_is_told_to_who_asks_and_does_not_spin),
         reactor_test(test_events_of_a_left_turn_are_not_lost_or_doubled),
         reactor_test(test_a_closed_descriptor_is_forgotten_without_an_error),
+        reactor_test(test_a_number_in_use_again_goes_to_its_new_owner),
         reactor_test(test_a_registration_that_a_dup_keeps_alive_does_not_spin),
         reactor_test(test_a_stale_event_is_not_delivered_to_the_numbers_new_owner),
         reactor_test(test_cycles_of_add_close_dup_and_add_again),

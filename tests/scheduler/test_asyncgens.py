@@ -157,7 +157,7 @@ def test_finished_generators_are_forgotten(loop):
         yield 1
 
     async def main():
-        return [i async for _ in range(100) async for i in short()]
+        return [i for _ in range(100) async for i in short()]
 
     assert loop.run_until_complete(main()) == [1] * 100
     loop.run_until_complete(loop.shutdown_asyncgens())

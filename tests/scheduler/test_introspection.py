@@ -268,10 +268,6 @@ def test_hammered_from_threads(loop):
 def test_isinstance_and_the_abstract_classes(loop):
     assert isinstance(loop, asyncio.AbstractEventLoop)
     assert issubclass(impl.EventLoop, asyncio.AbstractEventLoop)
-    assert issubclass(impl.Future, asyncio.Future)
-    assert issubclass(impl.Task, asyncio.Task)
-    assert issubclass(impl.Handle, asyncio.Handle)
-    assert issubclass(impl.TimerHandle, asyncio.TimerHandle)
     assert issubclass(impl.Task, impl.Future)
     assert issubclass(impl.TimerHandle, impl.Handle)
     future = asyncio.Future(loop=loop)

@@ -370,7 +370,8 @@ def test_run_until_complete(loop):
 def test_run_until_complete_takes_any_awaitable(loop):
     class Awaitable:
         def __await__(self):
-            return (yield from asyncio.sleep(0, "awaited").__await__())
+            first = yield from asyncio.sleep(0, "await").__await__()
+            return first + (yield from impl.sleep(0, "ed").__await__())
 
     assert loop.run_until_complete(Awaitable()) == "awaited"
 

@@ -1,0 +1,41 @@
+"""python(source): runs a program in a process of its own, with what these tests' programs need in front."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+
+import pytest
+
+PRELUDE = """
+import asyncio, faulthandler, gc, os, signal, socket, sys, threading, warnings
+sys.path.insert(0, {tests!r})
+faulthandler.enable()
+import impl
+"""
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def run(source: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *options, "-c", PRELUDE.format(tests=TESTS) + textwrap.dedent(source)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def python() -> Callable[..., str]:
+    """What the program printed; that it ended well and said nothing on stderr has been checked."""
+
+    def python(source: str, *options: str) -> str:
+        done = run(source, *options)
+        assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.stderr == "", done.stderr
+        return done.stdout
+
+    return python

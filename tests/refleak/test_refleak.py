@@ -1,0 +1,512 @@
+"""A thousand rounds of each main operation leave everything as it was: blocks, objects, descriptors, malloc'ed bytes."""
+
+import asyncio
+import concurrent.futures
+import contextvars
+import gc
+import os
+import signal
+import socket
+import threading
+import types
+
+import impl
+import pytest
+from refleak.leaks import grown
+
+pytestmark = pytest.mark.timeout(240)
+
+
+async def returns(value=None):
+    return value
+
+
+async def fails():
+    raise LookupError("expected")
+
+
+# ---- the test of the test ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["object", "block", "descriptor", "bytes"])
+def test_leaks_are_seen(what):
+    kept = []
+
+    def leak():
+        if what == "object":
+            kept.append([])
+        elif what == "block":
+            kept.append(float(len(kept) + 0.5))
+        elif what == "descriptor":
+            if len(kept) < 300:
+                kept.append(os.dup(0))
+        else:
+            kept.append(bytes(5000))
+
+    rounds = 100 if what == "descriptor" else 1000
+    try:
+        excess = grown(leak, rounds)
+    finally:
+        if what == "descriptor":
+            for fd in kept:
+                os.close(fd)
+    expected = {"object": "objects", "block": "blocks", "descriptor": "descriptors", "bytes": "malloc bytes"}[what]
+    assert expected in excess
+
+
+# ---- scheduler --------------------------------------------------------------------------------------------------------
+
+
+def test_create_task(loop, leaks_nothing):
+    async def operation():
+        await loop.create_task(returns(1), name="named")
+        task = loop.create_task(impl.sleep(0))
+        await task
+        return [await impl.sleep(0, i) for i in range(3)]
+
+    leaks_nothing(operation)
+
+
+def test_eager_tasks(loop, leaks_nothing):
+    if not impl.IS_COROLLA:
+        pytest.skip("about our own")
+
+    async def operation():
+        impl.Task(returns(1), loop=loop, eager_start=True)
+        await impl.Task(impl.sleep(0), loop=loop, eager_start=True)
+
+    leaks_nothing(operation)
+
+
+def test_call_soon(loop, leaks_nothing):
+    def operation():
+        for count in (0, 1, 4, 5, 20):
+            loop.call_soon(int.__add__, *range(count))
+            loop.call_soon(print, *range(count)).cancel()
+        loop.call_soon(int, context=contextvars.copy_context())
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+    leaks_nothing(operation)
+
+
+def test_timers(loop, leaks_nothing):
+    def operation():
+        handles = [loop.call_later(1000 + i, print, *range(i)) for i in range(8)]
+        for handle in handles[::2] + handles[1::2]:
+            handle.cancel()
+        loop.call_at(loop.time() - 1, int)
+        loop.call_later(0, loop.stop)
+        loop.run_forever()
+
+    leaks_nothing(operation)
+
+
+def test_call_soon_threadsafe(loop, leaks_nothing):
+    def operation():
+        for _ in range(10):
+            loop.call_soon_threadsafe(int)
+        loop.call_soon_threadsafe(loop.stop)
+        loop.run_forever()
+
+    leaks_nothing(operation)
+
+
+def test_call_soon_threadsafe_from_a_thread(loop, leaks_nothing):
+    def operation():
+        thread = threading.Thread(target=lambda: [loop.call_soon_threadsafe(call) for call in (int, loop.stop)])
+        thread.start()
+        loop.run_forever()
+        thread.join()
+
+    leaks_nothing(operation, rounds=300)
+
+
+def test_futures(loop, leaks_nothing):
+    def operation():
+        for how in range(4):
+            future = loop.create_future()
+            for _ in range(3):
+                future.add_done_callback(returns_nothing)
+            future.remove_done_callback(print)
+            if how == 0:
+                future.set_result([future])
+            elif how == 1:
+                future.set_exception(LookupError())
+                future.exception()
+            elif how == 2:
+                future.cancel("message")
+            repr(future)
+        bare = impl.Future(loop=loop)
+        bare.attribute = bare
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+    leaks_nothing(operation)
+
+
+def returns_nothing(future):
+    pass
+
+
+def test_await(loop, leaks_nothing):
+    async def wait(future):
+        return await future
+
+    async def operation():
+        for make in (impl.Future, asyncio.Future):
+            future = make(loop=loop)
+            tasks = [loop.create_task(wait(future)) for _ in range(3)]
+            await impl.sleep(0)
+            future.set_result(1)
+            for task in tasks:
+                await task
+        iterator = impl.Future(loop=loop).__await__()
+        next(iterator)
+        iterator.close()
+
+    leaks_nothing(operation)
+
+
+def test_cancel(loop, leaks_nothing):
+    async def wait():
+        try:
+            await loop.create_future()
+        finally:
+            await impl.sleep(0)
+
+    async def operation():
+        for _ in range(3):
+            task = loop.create_task(wait())
+            await impl.sleep(0)
+            task.cancel("message")
+            try:
+                await task
+            except asyncio.CancelledError:
+                task.uncancel()
+        loop.create_task(wait()).cancel()
+        await impl.sleep(0)
+        await impl.sleep(0)
+
+    leaks_nothing(operation)
+
+
+def test_exceptions(loop, leaks_nothing):
+    @types.coroutine
+    def garbage():
+        yield 5
+
+    async def yields():
+        await garbage()
+
+    async def operation():
+        loop.call_soon(int, "no number")
+        for coro in (fails(), yields()):
+            try:
+                await loop.create_task(coro)
+            except (LookupError, RuntimeError):
+                pass
+        loop.create_task(fails())  # never retrieved
+        await impl.sleep(0)
+        await impl.sleep(0)
+
+    leaks_nothing(operation)
+
+
+def test_interrupts(loop, leaks_nothing):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    async def interrupted():
+        raise SystemExit
+
+    def operation():
+        for cause in (lambda: loop.call_soon(interrupt), lambda: loop.create_task(interrupted())):
+            cause()
+            try:
+                loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                pass
+
+    leaks_nothing(operation)
+
+
+def test_destroyed_while_pending(loop, leaks_nothing):
+    async def wait():
+        await loop.create_future()
+
+    def operation():
+        loop.create_task(wait())
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        if loop.time() % 1 < 0.05:
+            gc.collect()
+
+    leaks_nothing(operation, rounds=500)
+
+
+def test_c_coroutines(loop, leaks_nothing):
+    def operation():
+        impl.sleep(0).close()
+        coro = impl.sleep(1000, "result")
+        try:
+            coro.throw(LookupError)
+        except LookupError:
+            pass
+
+    leaks_nothing(operation)
+
+
+def test_debug_mode(loop, leaks_nothing):
+    loop.set_debug(True)
+
+    async def operation():
+        loop.call_soon(int)
+        loop.call_later(1000, int).cancel()
+        await loop.create_task(returns())
+
+    leaks_nothing(operation, rounds=300)
+
+
+def test_standard_library_on_top(loop, leaks_nothing):
+    async def operation():
+        await asyncio.gather(returns(), impl.sleep(0), asyncio.sleep(0))
+        await asyncio.wait_for(impl.sleep(0), 10)
+        try:
+            async with asyncio.timeout(0):
+                await asyncio.sleep(1000)
+        except TimeoutError:
+            pass
+        async with asyncio.TaskGroup() as group:
+            group.create_task(returns())
+            group.create_task(impl.sleep(0))
+        queue = asyncio.Queue(1)
+        getter = loop.create_task(queue.get())
+        await queue.put(1)
+        await getter
+        await asyncio.wait([loop.create_task(returns())])
+        async for _ in numbers():
+            break
+
+    leaks_nothing(operation, rounds=500)
+
+
+async def numbers():
+    yield 1
+    yield 2
+
+
+def test_loops(leaks_nothing):
+    def operation():
+        loop = impl.new_event_loop()
+        loop.call_soon(print)
+        loop.call_later(1000, print)
+        loop.run_until_complete(returns())
+        loop.call_soon(print)
+        loop.call_soon_threadsafe(print)
+        loop.create_future().add_done_callback(print)
+        loop.close()
+
+    leaks_nothing(operation)
+
+
+def test_loops_with_everything(leaks_nothing):
+    def operation():
+        loop = impl.new_event_loop()
+        loop.itself = loop
+        read, write = os.pipe()
+        loop.add_reader(read, print)
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        loop.set_exception_handler(print)
+        loop.run_until_complete(loop.run_in_executor(None, int))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.remove_reader(read)
+        loop.close()
+        os.close(read)
+        os.close(write)
+
+    leaks_nothing(operation, rounds=300)
+
+
+# ---- threads, names, descriptors, signals -----------------------------------------------------------------------------
+
+
+def test_run_in_executor(loop, leaks_nothing):
+    def fail():
+        raise LookupError
+
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+
+        async def operation():
+            await loop.run_in_executor(executor, int)
+            try:
+                await loop.run_in_executor(executor, fail)
+            except LookupError:
+                pass
+
+        leaks_nothing(operation)
+
+
+def test_getaddrinfo(loop, leaks_nothing):
+    async def operation():
+        await loop.getaddrinfo("127.0.0.1", 80)
+        await loop.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+        await loop.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+        try:
+            await loop.getaddrinfo("127.0.0.1", "no such service")
+        except OSError:
+            pass
+
+    leaks_nothing(operation, rounds=300)
+
+
+def test_readers_and_writers(loop, leaks_nothing):
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.send(b"x")
+
+    async def operation():
+        readable, writable = loop.create_future(), loop.create_future()
+        loop.add_reader(ours, lambda: readable.done() or readable.set_result(None))
+        loop.add_writer(ours, lambda: writable.done() or writable.set_result(None))
+        await readable
+        await writable
+        loop.add_reader(ours, print)  # replaces the other
+        assert loop.remove_reader(ours)
+        assert loop.remove_writer(ours)
+        assert not loop.remove_writer(ours)
+
+    with ours, theirs:
+        leaks_nothing(operation)
+
+
+def test_signals(loop, leaks_nothing):
+    async def operation():
+        caught = loop.create_future()
+        loop.add_signal_handler(signal.SIGUSR1, caught.set_result, None)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await caught
+        assert loop.remove_signal_handler(signal.SIGUSR1)
+
+    leaks_nothing(operation)
+
+
+# ---- the network ------------------------------------------------------------------------------------------------------
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+
+class Client(asyncio.Protocol):
+    def __init__(self, loop):
+        self.received, self.lost = loop.create_future(), loop.create_future()
+
+    def data_received(self, data):
+        self.received.set_result(data)
+
+    def connection_lost(self, error):
+        self.lost.set_result(error)
+
+
+def test_connections(loop, leaks_nothing):
+    server = loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0))
+    port = server.sockets[0].getsockname()[1]
+
+    async def operation():
+        transport, protocol = await loop.create_connection(lambda: Client(loop), "127.0.0.1", port)
+        transport.write(b"hello")
+        transport.writelines([b"wor", bytearray(b"ld")])
+        transport.get_extra_info("peername")
+        transport.pause_reading()
+        transport.resume_reading()
+        assert (await protocol.received)[:5] == b"hello"
+        transport.close()
+        assert await protocol.lost is None
+
+    leaks_nothing(operation)
+    server.close()
+    loop.run_until_complete(server.wait_closed())
+
+
+def test_connections_that_fail(loop, leaks_nothing):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+
+        async def operation():
+            try:
+                await loop.create_connection(asyncio.Protocol, "127.0.0.1", port)
+            except ConnectionRefusedError:
+                pass
+            task = loop.create_task(loop.create_connection(asyncio.Protocol, "127.0.0.1", port))
+            await impl.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()
+
+        leaks_nothing(operation)
+
+
+def test_servers(loop, leaks_nothing):
+    async def operation():
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        repr(server.sockets)
+        server.close()
+        await server.wait_closed()
+
+    leaks_nothing(operation)
+
+
+def test_streams(loop, leaks_nothing):
+    async def echo(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+        await writer.wait_closed()
+
+    server = loop.run_until_complete(asyncio.start_server(echo, "127.0.0.1", 0))
+    port = server.sockets[0].getsockname()[1]
+
+    async def operation():
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"line\n")
+        assert await reader.readline() == b"line\n"
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+    leaks_nothing(operation, rounds=500)
+    server.close()
+    loop.run_until_complete(server.wait_closed())
+
+
+def test_sock_calls(loop, leaks_nothing):
+    with socket.socket() as listener:
+        listener.setblocking(False)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        async def operation():
+            client = socket.socket()
+            client.setblocking(False)
+            accepting = loop.create_task(loop.sock_accept(listener))
+            await loop.sock_connect(client, listener.getsockname())
+            peer, _address = await accepting
+            with client, peer:
+                receiving = loop.create_task(loop.sock_recv(peer, 100))
+                await impl.sleep(0)
+                await loop.sock_sendall(client, b"x" * 10)
+                assert await receiving == b"x" * 10
+                await loop.sock_sendall(peer, bytearray(5))
+                assert await loop.sock_recv_into(client, bytearray(10)) == 5
+                cancelled = loop.create_task(loop.sock_recv(client, 10))
+                await impl.sleep(0)
+                cancelled.cancel()
+                await asyncio.wait([cancelled])
+
+        leaks_nothing(operation, rounds=500)

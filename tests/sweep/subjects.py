@@ -1,0 +1,256 @@
+"""What the sweep handles: every type there is, as objects in each state they can be in."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import impl
+
+STATES = ("normal", "closed", "bare", "skips init")
+
+
+async def forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+class World:
+    """One loop and what hangs on it, for one action; thrown away afterwards."""
+
+    def __init__(self) -> None:
+        self.loop = impl.EventLoop()
+        self.loop.set_exception_handler(lambda loop, context: None)
+        self.kept: list[Any] = []
+        self.unlike = impl.Future(loop=self.loop)
+
+    def turn(self, count: int = 1) -> None:
+        for _ in range(count):
+            impl.EventLoop.stop(self.loop)
+            impl.EventLoop.run_forever(self.loop)
+
+    def run(self, coro: Any) -> Any:
+        return self.loop.run_until_complete(coro)
+
+    def end(self) -> None:
+        """As much of an ordinary end as is possible after what was done to it."""
+        for step in (self.turn, lambda: self.turn(2), lambda: impl.EventLoop.close(self.loop)):
+            try:
+                step()
+            except BaseException:
+                pass
+
+
+def subclass(kind: type) -> Any:
+    """An instance of a subclass whose __init__ does not call super().__init__()."""
+    return type(kind.__name__ + "Skips", (kind,), {"__init__": lambda self, *args, **kwargs: None})
+
+
+def half_made(kind: type, state: str) -> Any:
+    return kind.__new__(kind) if state == "bare" else subclass(kind)()
+
+
+def future(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(impl.Future, state)
+    made = impl.Future(loop=world.loop)
+    if state == "closed":
+        made.cancel()
+        world.loop.close()
+    return made
+
+
+def task(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(impl.Task, state)
+    made = impl.Task(forever(), loop=world.loop)
+    made._log_destroy_pending = False
+    world.turn()
+    if state == "closed":
+        made.cancel()
+        world.turn(2)
+        world.loop.close()
+    return made
+
+
+def handle(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(impl.Handle, state)
+    made = world.loop.call_soon(print_nothing, 1, 2)
+    if state == "closed":
+        made.cancel()
+        world.loop.close()
+    return made
+
+
+def timer_handle(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(impl.TimerHandle, state)
+    made = world.loop.call_later(1000, print_nothing, *range(7))
+    if state == "closed":
+        world.loop.close()
+    return made
+
+
+def event_loop(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(impl.EventLoop, state)
+    if state == "closed":
+        world.loop.close()
+    return world.loop
+
+
+def server(world: World, state: str) -> Any:
+    made = world.run(world.loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
+    if state in ("bare", "skips init"):
+        made.close()
+        return half_made(type(made), state)
+    if state == "closed":
+        made.close()
+    return made
+
+
+def transport(world: World, state: str) -> Any:
+    listening = world.run(world.loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
+    port = listening.sockets[0].getsockname()[1]
+    made, _protocol = world.run(world.loop.create_connection(asyncio.Protocol, "127.0.0.1", port))
+    world.kept.append(listening)
+    if state in ("bare", "skips init"):
+        made.abort()
+        return half_made(type(made), state)
+    if state == "closed":
+        made.abort()
+        world.turn(2)
+    return made
+
+
+def coroutine(world: World, state: str) -> Any:
+    made = impl.sleep(0, "result")
+    if state == "closed":
+        made.close()
+    elif state == "bare":
+        world.loop.create_task(made)
+        world.turn()  # begun, and waiting
+    elif state == "skips init":
+        made.close()
+        return half_made(type(made), state)
+    return made
+
+
+def iterator(world: World, state: str) -> Any:
+    awaited = impl.Future(loop=world.loop)
+    made = iter(awaited)
+    if state == "closed":
+        made.close()
+    elif state == "bare":
+        next(made)
+    elif state == "skips init":
+        return half_made(type(made), state)
+    return made
+
+
+def wakeup(world: World, state: str) -> Any:
+    """What stands in a future's _callbacks for a task that waits."""
+    awaited = impl.Future(loop=world.loop)
+
+    async def wait() -> None:
+        await awaited
+
+    waiting = impl.Task(wait(), loop=world.loop)
+    waiting._log_destroy_pending = False
+    world.turn()
+    made = awaited._callbacks[0][0]
+    if state == "closed":
+        awaited.set_result(None)
+        world.turn(2)
+    elif state in ("bare", "skips init"):
+        waiting.cancel()
+        world.turn(2)
+        return half_made(type(made), state)
+    return made
+
+
+def policy(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(impl.EventLoopPolicy, state)
+    made = impl.EventLoopPolicy()
+    if state == "closed":
+        made.set_event_loop(None)
+    return made
+
+
+def print_nothing(*args: Any) -> None:
+    """A callback."""
+
+
+SUBJECTS: dict[str, Callable[[World, str], Any]] = {
+    "Future": future,
+    "Task": task,
+    "Handle": handle,
+    "TimerHandle": timer_handle,
+    "EventLoop": event_loop,
+    "Server": server,
+    "TcpTransport": transport,
+    "coroutine": coroutine,
+    "future iterator": iterator,
+    "task wakeup": wakeup,
+    "EventLoopPolicy": policy,
+}
+
+
+class Odd:
+    """Objects that no signature hopes for: made anew for each action, by name so that they can be reported."""
+
+    def __init__(self, world: World, subject: Any) -> None:
+        self.values: dict[str, Any] = {
+            "None": None,
+            "0": 0,
+            "1": 1,
+            "-1": -1,
+            "2**64": 2**64,
+            "1.5": 1.5,
+            "nan": float("nan"),
+            "inf": float("inf"),
+            "''": "",
+            "'127.0.0.1'": "127.0.0.1",
+            "b'x'": b"x",
+            "bytearray": bytearray(100),
+            "[]": [],
+            "(1, 2)": (1, 2),
+            "{}": {},
+            "object()": object(),
+            "callable": print_nothing,
+            "class": asyncio.Protocol,
+            "error class": LookupError,
+            "error": LookupError("odd"),
+            "itself": subject,
+            "loop": world.loop,
+            "future": world.unlike,
+            "raises": Raises(),
+        }
+
+
+class Raises:
+    """Raises from whatever it is asked."""
+
+    def _fail(self, *args: Any) -> Any:
+        raise LookupError("from a hostile argument")
+
+    __bool__ = __index__ = __float__ = __int__ = __str__ = __repr__ = __eq__ = __lt__ = __call__ = _fail
+    __iter__ = __len__ = __getitem__ = __await__ = __fspath__ = __hash__ = fileno = _fail  # type: ignore[assignment]
+
+
+def calls(values: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
+    """The arguments and keywords that everything callable is called with, by the names of Odd's values."""
+    yield (), {}
+    for name in values:
+        yield (name,), {}
+    for name in ("None", "1", "-1", "2**64", "''", "callable", "object()", "itself", "raises"):
+        yield ("callable", name), {}
+        yield (name, name), {}
+        yield ("1", name), {}
+        yield ("None", name, name), {}
+        yield (name,) * 7, {}
+    for keyword in ("loop", "context", "msg", "name", "limit", "nonsense", "host", "timeout", "eager_start"):
+        for name in ("None", "1", "object()", "raises"):
+            yield (), {keyword: name}
+            yield ("callable",), {keyword: name}
+            yield ("1", "callable"), {keyword: name}

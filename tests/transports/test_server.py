@@ -1,0 +1,894 @@
+"""create_server() and Server: serving, closing, waiting, and what goes wrong while accepting."""
+
+import asyncio
+import contextlib
+import contextvars
+import errno
+import gc
+import logging
+import os
+import resource
+import socket
+import threading
+import weakref
+
+import corolla
+import pytest
+from transports.support import HOST, Recorder, receive_all, reset, settled
+
+
+class Service:
+    """A server and the protocols it has made."""
+
+    def __init__(self, base=Recorder):
+        self.protocols = []
+        self.base = base
+        self._changed = asyncio.Event()
+
+    def factory(self):
+        protocol = self.base()
+        self.protocols.append(protocol)
+        self._changed.set()
+        return protocol
+
+    async def accepted(self, count):
+        while len(self.protocols) < count:
+            self._changed.clear()
+            await self._changed.wait()
+        for protocol in self.protocols[:count]:
+            await protocol.until(lambda: protocol.events)
+
+    async def start(self, **kwargs):
+        self.server = await asyncio.get_running_loop().create_server(self.factory, HOST, 0, **kwargs)
+        return self.server
+
+    def connect(self):
+        sock = socket.create_connection(self.server.sockets[0].getsockname())
+        sock.settimeout(30)
+        return sock
+
+
+@contextlib.asynccontextmanager
+async def serving(base=Recorder, **kwargs):
+    service = Service(base)
+    server = await service.start(**kwargs)
+    try:
+        yield service, server
+    finally:
+        server.close()
+        server.abort_clients()
+        await server.wait_closed()
+    await settled()
+
+
+def test_serves(run):
+    async def main():
+        async with serving() as (service, server):
+            assert server.is_serving()
+            assert server.get_loop() is asyncio.get_running_loop()
+            peers = [service.connect() for _ in range(5)]
+            await service.accepted(5)
+            for i, peer in enumerate(peers):
+                peer.sendall(b"%d" % i)
+                peer.shutdown(socket.SHUT_WR)
+            for protocol in service.protocols:
+                await protocol.lost()
+            assert sorted(protocol.data for protocol in service.protocols) == [b"%d" % i for i in range(5)]
+            for peer in peers:
+                assert peer.recv(1) == b""
+                peer.close()
+
+    run(main())
+
+
+def test_isinstance_and_attributes(run):
+    """Debug mode and introspection: isinstance holds for Server; weak references and attributes work."""
+
+    async def main():
+        async with serving() as (_, server):
+            assert isinstance(server, corolla.Server)
+            assert isinstance(server, asyncio.Server)
+            assert isinstance(server, asyncio.AbstractServer)
+            server.mine = 1
+            assert server.__dict__ == {"mine": 1}
+            assert weakref.ref(server)() is server
+            assert isinstance(server.sockets, tuple)
+            assert all(isinstance(sock, asyncio.trsock.TransportSocket) for sock in server.sockets)
+            assert repr(server) == f"<Server sockets={server.sockets!r}>"
+        assert server.sockets == ()
+        assert repr(server) == "<Server sockets=()>"
+        assert not server.is_serving()
+
+    run(main())
+
+
+def test_not_made_by_hand():
+    for make in (
+        lambda: corolla.Server(),
+        lambda: corolla.Server(None, [], None, None, 1, None),
+        lambda: corolla.Server.__new__(corolla.Server),
+        lambda: object.__new__(corolla.Server),
+        lambda: type("Sub", (corolla.Server,), {})(),
+        lambda: corolla.Server.__mro__[1](),
+    ):
+        with pytest.raises(TypeError):
+            make()
+
+
+def test_descriptors_are_accepted_as_asyncio_has_them(run):
+    async def main():
+        async with serving() as (service, _):
+            with service.connect():
+                await service.accepted(1)
+                transport = service.protocols[0].transport
+                sock = transport.get_extra_info("socket")
+                assert not os.get_blocking(sock.fileno())
+                assert not os.get_inheritable(sock.fileno())
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+    run(main())
+
+
+# ---- Starting ----------------------------------------------------------------------------------
+
+
+def test_start_serving_later(run):
+    async def main():
+        async with serving(start_serving=False) as (service, server):
+            assert not server.is_serving()
+            with pytest.raises(ConnectionRefusedError):
+                service.connect()
+            await server.start_serving()
+            await server.start_serving()
+            assert server.is_serving()
+            with service.connect():
+                await service.accepted(1)
+        with pytest.raises(RuntimeError, match="is closed"):
+            await server.start_serving()
+
+    run(main())
+
+
+def test_a_server_stays_alive_while_it_serves(run):
+    """Servers: a Server that nobody referenced was garbage-collected; after close it is collectable."""
+
+    async def main():
+        service = Service()
+        server = await service.start()
+        address = server.sockets[0].getsockname()
+        ref = weakref.ref(server)
+        del service.server, server
+        gc.collect()
+        with socket.create_connection(address):
+            await service.accepted(1)
+            ref().close()
+            service.protocols[0].transport.abort()
+            await service.protocols[0].lost()
+        await settled()
+        gc.collect()
+        assert ref() is None
+
+    run(main())
+
+
+def test_server_of_a_loop_that_was_closed():
+    """Listening sockets nobody closed warn as they go, and the loop is collected."""
+    loop = corolla.new_event_loop()
+    server = loop.run_until_complete(loop.create_server(asyncio.Protocol, HOST, 0))
+    loop.close()
+    assert not server.is_serving()
+    server.close()
+    with pytest.raises(RuntimeError):
+        loop.run_until_complete(server.wait_closed().close())
+    loop = corolla.new_event_loop()
+    ref = weakref.ref(loop)
+    server = loop.run_until_complete(loop.create_server(asyncio.Protocol, HOST, 0))
+    loop.close()
+    with pytest.warns(ResourceWarning, match="unclosed <socket"):
+        del loop, server
+        gc.collect()
+    assert ref() is None
+
+
+# ---- Closing -----------------------------------------------------------------------------------
+
+
+def test_close_stops_accepting_and_keeps_connections(run):
+    async def main():
+        service = Service()
+        server = await service.start()
+        address = server.sockets[0].getsockname()
+        with service.connect() as peer:
+            await service.accepted(1)
+            server.close()
+            server.close()
+            assert not server.is_serving()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
+            (protocol,) = service.protocols
+            peer.sendall(b"abc")
+            await protocol.until(lambda: protocol.data == b"abc")
+            protocol.transport.write(b"xyz")
+            assert peer.recv(10) == b"xyz"
+            protocol.transport.close()
+            await server.wait_closed()
+
+    run(main())
+
+
+@pytest.mark.parametrize("order", ["before", "after", "both"])
+def test_wait_closed(run, order):
+    """Servers: wait_closed() returned at once after close(), or early before close()."""
+
+    async def main():
+        service = Service()
+        server = await service.start()
+        waiting = []
+        if order != "after":
+            waiting.append(asyncio.create_task(server.wait_closed()))
+            await settled()
+            assert not waiting[0].done()
+        with service.connect() as peer:
+            await service.accepted(1)
+            server.close()
+            if order != "before":
+                waiting.append(asyncio.create_task(server.wait_closed()))
+            await settled()
+            assert not any(task.done() for task in waiting)
+            peer.close()
+            await asyncio.gather(*waiting)
+            assert service.protocols[0].names()[-1] == "connection_lost"
+            await server.wait_closed()
+
+    run(main())
+
+
+def test_wait_closed_cancelled(run):
+    async def main():
+        service = Service()
+        server = await service.start()
+        task = asyncio.create_task(server.wait_closed())
+        await settled()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert server.is_serving()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_async_with(run):
+    async def main():
+        async with await asyncio.get_running_loop().create_server(Recorder, HOST, 0) as server:
+            assert server.is_serving()
+        assert not server.is_serving()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_clients(run, how):
+    """close_clients() flushes, abort_clients() drops."""
+
+    async def main():
+        async with serving() as (service, server):
+            peers = [service.connect() for _ in range(3)]
+            await service.accepted(3)
+            for protocol in service.protocols:
+                protocol.transport.write(b"x" * 20_000_000)
+                assert protocol.transport.get_write_buffer_size() > 0
+            getattr(server, how + "_clients")()
+            assert all(protocol.transport.is_closing() for protocol in service.protocols)
+            for peer in peers:
+                size = len(await receive_all(peer))
+                assert size == 20_000_000 if how == "close" else size < 20_000_000
+                peer.close()
+            for protocol in service.protocols:
+                assert await protocol.lost() is None
+            assert server.is_serving()
+
+    run(main())
+
+
+def test_abort_clients_of_a_connection_not_made_yet(run):
+    """Between accept and connection_made(): the protocol hears of both, in order."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        class Protocol(Recorder):
+            def __init__(self):
+                super().__init__()
+                loop.call_soon(service.server.abort_clients)  # in front of connection_made()
+
+        service = Service(Protocol)
+        server = await service.start()
+        with service.connect() as peer:
+            await service.accepted(1)
+            await service.protocols[0].lost()
+            assert service.protocols[0].names() == ["connection_made", "connection_lost"]
+            with contextlib.suppress(ConnectionResetError):
+                assert peer.recv(1) == b""
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+# ---- serve_forever() ---------------------------------------------------------------------------
+
+
+def test_serve_forever_is_cancelled_by_close(run):
+    """Servers: serve_forever() hung when the server was closed."""
+
+    async def main():
+        service = Service()
+        server = await service.start(start_serving=False)
+        task = asyncio.create_task(server.serve_forever())
+        await settled()
+        assert server.is_serving()
+        server.close()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(RuntimeError, match="is closed"):
+            await server.serve_forever()
+
+    run(main())
+
+
+def test_serve_forever_takes_one_caller(run):
+    async def main():
+        async with serving() as (_, server):
+            task = asyncio.create_task(server.serve_forever())
+            await settled()
+            with pytest.raises(RuntimeError, match=r"is already being awaited on serve_forever\(\)"):
+                await server.serve_forever()
+            assert server.is_serving()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    run(main())
+
+
+def test_serve_forever_cancelled(run):
+    """Servers: on cancellation serve_forever() left clients open. It closes the server, then waits for its connections."""
+
+    async def main():
+        service = Service()
+        server = await service.start()
+        task = asyncio.create_task(server.serve_forever())
+        with service.connect() as peer:
+            await service.accepted(1)
+            task.cancel()
+            await settled()
+            assert not server.is_serving()
+            assert not task.done()
+            peer.close()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    run(main())
+
+
+def test_serve_forever_cancelled_twice(run):
+    async def main():
+        service = Service()
+        server = await service.start()
+        task = asyncio.create_task(server.serve_forever())
+        with service.connect():
+            await service.accepted(1)
+            task.cancel()
+            await settled()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not server.is_serving()
+            server.close_clients()
+            await server.wait_closed()
+
+    run(main())
+
+
+# ---- Callbacks that close ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("callback", ["factory", "connection_made", "data_received", "eof_received", "connection_lost"])
+def test_closing_the_server_from_a_callback(run, callback):
+    """Servers: Server.close() between accept and attach hit an assertion: it serves or closes, and nothing leaks."""
+
+    async def main():
+        service = Service()
+
+        class Protocol(Recorder):
+            def __init__(self):
+                super().__init__()
+                if callback == "factory":
+                    service.server.close()
+
+        def closing(self, *args):
+            service.server.close()
+            return getattr(Recorder, callback)(self, *args)
+
+        if callback != "factory":
+            setattr(Protocol, callback, closing)
+        service.base = Protocol
+        server = await service.start()
+        peers = [service.connect() for _ in range(3)]
+        for peer in peers:
+            with contextlib.suppress(OSError):  # those that were not accepted any more
+                peer.sendall(b"abc")
+                peer.shutdown(socket.SHUT_WR)
+        await server.wait_closed()
+        assert server.sockets == ()
+        for protocol in service.protocols:
+            if protocol.events:
+                await protocol.lost()
+        for peer in peers:
+            with contextlib.suppress(ConnectionResetError):
+                assert peer.recv(1) == b""
+            peer.close()
+        await settled()
+
+    run(main())
+
+
+def test_dropping_the_server_from_a_callback(run):
+    """Nothing of the server is left when accepting comes back into C."""
+
+    async def main():
+        service = Service()
+
+        def factory():
+            service.server.close()
+            del service.server
+            gc.collect()
+            return Recorder()
+
+        service.server = await asyncio.get_running_loop().create_server(factory, HOST, 0)
+        ref = weakref.ref(service.server)
+        with service.connect() as peer:
+            while hasattr(service, "server"):
+                await asyncio.sleep(0)
+            assert peer.recv(1) == b""
+        await settled()
+        assert ref() is None
+
+    run(main())
+
+
+# ---- What goes wrong ---------------------------------------------------------------------------
+
+
+def test_a_factory_that_raises(run, reports):
+    async def main():
+        exc = ValueError("no protocol")
+        fail = True
+
+        class Protocol(Recorder):
+            def __init__(self):
+                if fail:
+                    raise exc
+                super().__init__()
+
+        async with serving(Protocol) as (service, server):
+            with service.connect() as peer:
+                while not reports:
+                    await asyncio.sleep(0)
+                report = reports.pop()
+                assert report["message"] == "Error on transport creation for incoming connection"
+                assert report["exception"] is exc
+                assert peer.recv(1) == b""
+            fail = False
+            with service.connect():
+                await service.accepted(1)
+
+    run(main())
+
+
+def test_a_factory_that_leaves_the_loop(loop):
+    async def start():
+        def factory():
+            raise SystemExit(7)
+
+        return await loop.create_server(factory, HOST, 0)
+
+    server = loop.run_until_complete(start())
+    with socket.create_connection(server.sockets[0].getsockname()) as peer:
+        with pytest.raises(SystemExit):
+            loop.run_forever()
+        assert peer.recv(1) == b""
+    assert server.is_serving()
+    server.close()
+    loop.run_until_complete(server.wait_closed())
+
+
+def test_a_peer_that_has_reset_already(run):
+    async def main():
+        async with serving() as (service, _):
+            reset(service.connect())
+            await service.accepted(1)
+            assert isinstance(await service.protocols[0].lost(), ConnectionResetError)
+
+    run(main())
+
+
+@contextlib.contextmanager
+def no_descriptors_left():
+    """Every number below the limit is taken."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield taken
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def jumping(reports):
+    """A loop whose clock goes on only when told: loop.now is what it shows."""
+
+    class Loop(corolla.EventLoop):
+        now = 1000.0
+
+        def time(self):
+            return self.now
+
+    loop = Loop()
+    loop.set_exception_handler(lambda loop, context: reports.append(context))
+    yield loop
+    loop.close()
+    assert not reports
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_out_of_descriptors(jumping, reports):
+    """Servers: one report, one delayed retry, no spin, service resumes."""
+
+    async def main():
+        async with serving() as (service, server):
+            peers = [socket.socket() for _ in range(3)]
+            with no_descriptors_left():
+                for peer in peers:
+                    peer.connect(server.sockets[0].getsockname())
+                while not reports:
+                    await turns(1)
+                report = reports.pop()
+                assert report["message"] == "socket.accept() out of system resource"
+                assert report["exception"].errno == errno.EMFILE
+                assert isinstance(report["socket"], asyncio.trsock.TransportSocket)
+                assert report["socket"].fileno() == server.sockets[0].fileno()
+                jumping.now += 0.9
+                await turns(1000)
+                assert reports == []
+                jumping.now += 0.2
+                while not reports:  # it has tried again, to no avail
+                    await turns(1)
+                reports.clear()
+                await turns(1000)
+                assert reports == []
+            await turns(1000)
+            assert service.protocols == []
+            jumping.now += 1.1
+            await service.accepted(3)
+            for peer in peers:
+                peer.close()
+
+    jumping.run_until_complete(main())
+
+
+def test_closing_while_out_of_descriptors(jumping, reports):
+    """Servers: close during back-off cancels the retry."""
+
+    async def main():
+        service = Service()
+        server = await service.start()
+        with socket.socket() as peer:
+            with no_descriptors_left():
+                peer.connect(server.sockets[0].getsockname())
+                while not reports:
+                    await turns(1)
+                reports.clear()
+                server.close()
+                await server.wait_closed()
+        ref = weakref.ref(server)
+        del server, service.server
+        gc.collect()
+        assert ref() is None
+        jumping.now += 2
+        await turns(1000)
+        assert service.protocols == []
+
+    jumping.run_until_complete(main())
+
+
+# ---- Contexts ----------------------------------------------------------------------------------
+
+
+def test_each_connection_has_a_copy_of_the_server_context(run):
+    """FEATURES: a Server keeps the context it was made in and each accepted connection runs in a copy of it."""
+    var = contextvars.ContextVar("var")
+    seen = []
+
+    class Protocol(Recorder):
+        def __init__(self):
+            super().__init__()
+            seen.append(var.get())
+            var.set("connection")
+
+        def note(self, *event):
+            seen.append(var.get())
+            super().note(*event)
+
+    async def main():
+        var.set("server")
+        async with serving(Protocol) as (service, _):
+            var.set("later")
+            for _ in range(2):
+                with service.connect():
+                    pass
+            await service.accepted(2)
+            for protocol in service.protocols:
+                await protocol.lost()
+            assert var.get() == "later"
+
+    run(main())
+    assert seen.count("server") == 2
+    assert set(seen) == {"server", "connection"}
+
+
+# ---- create_server() ---------------------------------------------------------------------------
+
+
+def test_several_hosts(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(Recorder, [HOST, "127.0.0.2", HOST], 0) as server:
+            hosts = [sock.getsockname()[0] for sock in server.sockets]
+            assert sorted(hosts) == [HOST, "127.0.0.2"]
+        async with await loop.create_server(Recorder, ("127.0.0.2",), 0) as server:
+            assert len(server.sockets) == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("host", [None, ""])
+def test_every_address(run, host):
+    """Both families, each with a socket of its own."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = probe.getsockname()[1]
+        async with await loop.create_server(Recorder, host, port) as server:
+            families = {sock.family for sock in server.sockets}
+            assert socket.AF_INET in families
+            assert {sock.getsockname()[1] for sock in server.sockets} == {port}
+            for sock in server.sockets:
+                if sock.family == socket.AF_INET6:
+                    assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+            _, protocol = await loop.create_connection(Recorder, HOST, port)
+            protocol.transport.close()
+            await protocol.lost()
+
+    run(main())
+
+
+def test_family(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(Recorder, "localhost", 0, family=socket.AF_INET) as server:
+            assert {sock.family for sock in server.sockets} == {socket.AF_INET}
+
+    run(main())
+
+
+def test_options(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        async def option(level, name, **kwargs):
+            async with await loop.create_server(Recorder, HOST, 0, **kwargs) as server:
+                return server.sockets[0].getsockopt(level, name)
+
+        assert await option(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
+        assert await option(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse_address=False) == 0
+        assert await option(socket.SOL_SOCKET, socket.SO_REUSEPORT) == 0
+        assert await option(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuse_port=True) == 1
+        assert await option(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+        assert await option(socket.SOL_SOCKET, socket.SO_KEEPALIVE, keep_alive=True) == 1
+
+    run(main())
+
+
+def test_sock(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        sock = socket.socket()
+        sock.bind((HOST, 0))
+        server = await loop.create_server(Recorder, sock=sock)
+        assert server.sockets[0].fileno() == sock.fileno()
+        transport, protocol = await loop.create_connection(Recorder, *sock.getsockname())
+        transport.close()
+        await protocol.lost()
+        server.close()
+        assert sock.fileno() == -1
+        server.abort_clients()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_unix_sock(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX)
+        name = b"\0corolla-test-" + os.urandom(8).hex().encode()
+        sock.bind(name)
+        service = Service()
+        service.server = await loop.create_server(service.factory, sock=sock)
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(name)
+            await service.accepted(1)
+            transport = service.protocols[0].transport
+            assert transport.get_extra_info("sockname") == name
+            assert transport.get_extra_info("peername") == ""
+            transport.close()
+            service.server.close()
+            await service.server.wait_closed()
+
+    run(main())
+
+
+def test_address_in_use(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(Recorder, HOST, 0) as server:
+            address = server.sockets[0].getsockname()
+            with pytest.raises(OSError) as caught:
+                await loop.create_server(Recorder, [*address[:1], "127.0.0.2"][::-1], address[1])
+            assert caught.value.errno == errno.EADDRINUSE
+            assert caught.value.strerror == (
+                f"error while attempting to bind on address {address!r}: "
+                f"[errno {errno.EADDRINUSE}] address already in use"
+            )
+
+    run(main())
+
+
+def test_address_of_somebody_else(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        with pytest.raises(OSError, match=r"could not bind on any address out of \[\('192\.0\.2\.1', 0\)\]"):
+            await loop.create_server(Recorder, "192.0.2.1", 0)
+        async with await loop.create_server(Recorder, ["192.0.2.1", HOST], 0) as server:
+            assert [sock.getsockname()[0] for sock in server.sockets] == [HOST]
+
+    run(main())
+
+
+def test_a_socket_that_cannot_listen_is_the_callers(run):
+    async def main():
+        ours, peer = socket.socketpair()
+        with ours, peer:
+            with pytest.raises(OSError):
+                await asyncio.get_running_loop().create_server(Recorder, sock=ours)
+            ours.setblocking(True)
+            ours.sendall(b"abc")
+            assert peer.recv(10) == b"abc"
+
+    run(main())
+
+
+def test_bad_arguments(run):
+    async def main():
+        create = asyncio.get_running_loop().create_server
+        datagram = socket.socket(type=socket.SOCK_DGRAM)
+        with datagram, socket.socket() as stream:
+            for error, match, args, kwargs in (
+                (ValueError, "Neither host/port nor sock were specified", (), {}),
+                (ValueError, "can not be specified at the same time", (HOST, 0), {"sock": stream}),
+                (ValueError, "can not be specified at the same time", (None, 0), {"sock": stream}),
+                (ValueError, "A Stream Socket was expected, got <socket", (), {"sock": datagram}),
+                (TypeError, "ssl argument must be an SSLContext or None", (HOST, 0), {"ssl": True}),
+                (TypeError, "ssl argument must be an SSLContext or None", (HOST, 0), {"ssl": False}),
+                (ValueError, "ssl_handshake_timeout is only meaningful with ssl", (HOST, 0), {"ssl_handshake_timeout": 1}),
+                (ValueError, "ssl_shutdown_timeout is only meaningful with ssl", (HOST, 0), {"ssl_shutdown_timeout": 1}),
+                (NotImplementedError, "create_server.*ssl", (HOST, 0), {"ssl": object()}),
+                (socket.gaierror, None, ("host.invalid", 0), {}),
+                ((OverflowError, OSError), None, (HOST, 70000), {}),
+                (AttributeError, None, (), {"sock": 7}),
+                (TypeError, None, (HOST, 0), {"backlog": "x"}),
+            ):
+                with pytest.raises(error, match=match):
+                    await create(Recorder, *args, **kwargs)
+        for args, kwargs in (((), {}), ((1, 2, 3, 4), {}), ((Recorder,), {"what": 1})):
+            with pytest.raises(TypeError):
+                create(*args, **kwargs)
+
+    run(main())
+
+
+def test_cancelled_before_it_serves(run):
+    """Nobody will ever get that server: it is closed."""
+
+    async def main():
+        with socket.socket() as sock:
+            sock.bind((HOST, 0))
+            task = asyncio.create_task(asyncio.get_running_loop().create_server(Recorder, sock=sock))
+            await asyncio.sleep(0)
+            assert not task.done()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert sock.fileno() == -1
+
+    run(main())
+
+
+def test_a_coroutine_that_is_not_awaited(loop):
+    coro = loop.create_server(Recorder, HOST, 0)
+    assert asyncio.iscoroutine(coro)
+    assert coro.__name__ == "create_server"
+    coro.close()
+
+
+def test_debug_log(run, loop, caplog):
+    loop.set_debug(True)
+
+    async def main():
+        with caplog.at_level(logging.DEBUG, logger="asyncio"):
+            async with serving() as (service, server):
+                transport, protocol = await loop.create_connection(Recorder, *server.sockets[0].getsockname())
+                transport.pause_reading()
+                transport.resume_reading()
+                transport.close()
+                await protocol.lost()
+                await service.accepted(1)
+                await service.protocols[0].lost()
+
+    run(main())
+    for part in ("is serving", "connected to", "pauses reading", "resumes reading", "received EOF"):
+        assert any(part in message for message in caplog.messages), part
+
+
+def test_another_thread_in_debug_mode(run, loop):
+    """FEATURES: debug mode reports wrong-thread calls."""
+    loop.set_debug(True)
+
+    async def main():
+        async with serving() as (service, server):
+            with service.connect():
+                await service.accepted(1)
+                transport = service.protocols[0].transport
+                caught = []
+
+                def call():
+                    for method in (transport.close, transport.abort):
+                        try:
+                            method()
+                        except RuntimeError as exc:
+                            caught.append(str(exc))
+
+                thread = threading.Thread(target=call)
+                thread.start()
+                await loop.run_in_executor(None, thread.join)
+                assert len(caught) == 2
+                assert all("Non-thread-safe operation" in message for message in caught)
+                assert not transport.is_closing()
+
+    run(main())
