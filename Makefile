@@ -37,7 +37,7 @@ test: toolchain ## everything: C, pytest on each CPython found, conformance, san
 	@$(PYTHON) tools/test $(if $(WERROR),--werror)
 
 bench: venv ## asyncio, uvloop and corolla in one run, with ratios
-	@$(VENV)/bin/python -m pip install --quiet -c requirements/constraints.txt -r requirements/bench.txt
+	@$(VENV)/bin/python -m pip install -qq -c requirements/constraints.txt -r requirements/bench.txt
 	@$(VENV)/bin/python benchmarks/run.py
 
 asan: toolchain ## the Python tests under ASan and UBSan, the C tests under ASan, UBSan and TSan
@@ -62,7 +62,7 @@ venv: toolchain ## .venv/pyX.Y with corolla as a user gets it, and what demo and
 
 wheel: toolchain ## a wheel in dist/
 	@tools/venv py$(VERSION) $(PYTHON) requirements/build.txt requirements/test.txt requirements/demo.txt
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pip wheel -qq --no-build-isolation --no-deps -w dist .
 
 dist: wheel ## a wheel and the sources (of the last commit), in dist/
 	@git archive --format=tar.gz --prefix=corolla/ -o dist/corolla-sources.tar.gz HEAD

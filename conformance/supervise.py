@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 LOG_LINES = 40  # of what a dead child printed last
 HANGS = 10  # tests of a module that may hang before the rest is given up
 
@@ -245,7 +245,11 @@ def environment(settings: Settings) -> dict[str, str]:
     env = dict(os.environ)
     for name in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONWARNINGS"):
         env.pop(name, None)  # tests expect these unset
+    # The child runs in a directory of its own: what is given relative to ours has to be found from there, too.
+    path = [os.path.abspath(entry) for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
     if settings.suite is not None:
         env["CONFORMANCE_SUITE"] = str(settings.suite)
-        env["PYTHONPATH"] = os.pathsep.join([str(HERE / "overlay"), *filter(None, [env.get("PYTHONPATH")])])
+        path.insert(0, str(HERE / "overlay"))
+    if path:
+        env["PYTHONPATH"] = os.pathsep.join(path)
     return env

@@ -65,7 +65,6 @@
     X(socket_type, "socket", "socket")                                                                               \
     X(gaierror, "socket", "gaierror")                                                                                \
     X(set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")                                \
-    X(is_debug_mode, "asyncio.coroutines", "_is_debug_mode")                                                         \
     X(BaseEventLoop, "asyncio.base_events", "BaseEventLoop")                                                         \
     X(isfuture, "asyncio", "isfuture")                                                                               \
     X(ensure_future, "asyncio", "ensure_future")                                                                     \

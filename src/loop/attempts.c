@@ -195,8 +195,10 @@ comes_later(int err)
     case ECONNRESET:
     case ECONNABORTED:
     case ETIMEDOUT:
-    case EHOSTUNREACH: return true;
-    default: return false;
+    case EHOSTUNREACH:
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -204,8 +206,8 @@ static PyObject *
 bind_error(connect_attempts *attempts, const corolla_target *target, PyObject *info)
 {
     if (target->bind_index < 0) {
-        return os_error(0, PyUnicode_FromFormat("no matching local address with family=%R found",
-                                                PyTuple_GET_ITEM(info, 0)));
+        return os_error(
+            0, PyUnicode_FromFormat("no matching local address with family=%R found", PyTuple_GET_ITEM(info, 0)));
     }
     PyObject *local = PyTuple_GET_ITEM(PyList_GET_ITEM(attempts->local_infos, target->bind_index), 4);
     PyObject *text = PyUnicode_FromFormat("[errno %d] %s", -target->error, strerror(-target->error));
@@ -300,7 +302,8 @@ raise_combined(PyObject *errors)
     PyObject *error = NULL;
     if (all_equal(texts)) {
         error = Py_NewRef(PyList_GET_ITEM(errors, 0));
-    } else {
+    }
+    else {
         PyObject *comma = PyUnicode_FromString(", ");
         PyObject *joined = comma == NULL ? NULL : PyUnicode_Join(comma, texts);
         if (joined != NULL) {
@@ -325,7 +328,8 @@ attempts_raise(connect_attempts *attempts, bool all_errors)
     }
     if (all_errors) {
         raise_group(errors);
-    } else {
+    }
+    else {
         raise_combined(errors);
     }
     Py_DECREF(errors);

@@ -26,8 +26,22 @@ enum {
 };
 
 static const char *const names[ARGUMENTS + 1] = {
-    "protocol_factory", "host", "port", "ssl", "family", "proto", "flags", "sock", "local_addr", "server_hostname",
-    "ssl_handshake_timeout", "ssl_shutdown_timeout", "happy_eyeballs_delay", "interleave", "all_errors", NULL,
+    "protocol_factory",
+    "host",
+    "port",
+    "ssl",
+    "family",
+    "proto",
+    "flags",
+    "sock",
+    "local_addr",
+    "server_hostname",
+    "ssl_handshake_timeout",
+    "ssl_shutdown_timeout",
+    "happy_eyeballs_delay",
+    "interleave",
+    "all_errors",
+    NULL,
 };
 static const corolla_signature signature = {"create_connection", names, 1, 3, NULL};
 
@@ -40,8 +54,8 @@ typedef struct {
     PyObject *protocol;        /* owned */
     PyObject *transport;       /* owned */
     corolla_connector connector;
-    corolla_guest guest;       /* while the connector is at work */
-    int fd;                    /* owned while fd_valid */
+    corolla_guest guest; /* while the connector is at work */
+    int fd;              /* owned while fd_valid */
     bool fd_valid;
     int family, proto, flags;
     Py_ssize_t interleave;
@@ -186,7 +200,8 @@ resolve_local(ConnectState *st)
     Py_ssize_t size = PyTuple_GET_SIZE(address);
     if (size < 2) {
         PyErr_Format(PyExc_ValueError, "not enough values to unpack (expected 2, got %zd)", size);
-    } else {
+    }
+    else {
         PyObject *more = PyTuple_GetSlice(address, 2, size);
         Py_CLEAR(st->pending);
         if (more != NULL) {

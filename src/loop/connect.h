@@ -11,8 +11,8 @@ typedef struct connect_attempts {
     PyObject *local_infos;   /* owned: list of those to bind to, or NULL */
     corolla_target *targets; /* owned table, one for each info */
     size_t count;
-    connect_local *locals;   /* owned table behind local */
-    struct addrinfo *local;  /* borrowed from locals, or NULL */
+    connect_local *locals;  /* owned table behind local */
+    struct addrinfo *local; /* borrowed from locals, or NULL */
 } connect_attempts;
 
 /* Checks what a look-up gave and sets *infos to a list of it. 0 or -1. */

@@ -133,6 +133,16 @@ loop_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return obj;
 }
 
+/* asyncio.coroutines._is_debug_mode(), looked up each time: people replace it. */
+static PyObject *
+ask_debug_mode(void)
+{
+    PyObject *ask = PyImport_ImportModuleAttrString("asyncio.coroutines", "_is_debug_mode");
+    PyObject *answer = ask == NULL ? NULL : PyObject_CallNoArgs(ask);
+    Py_XDECREF(ask);
+    return answer;
+}
+
 static int
 loop_tp_init(PyObject *obj, PyObject *args, PyObject *kwargs)
 {
@@ -146,7 +156,7 @@ loop_tp_init(PyObject *obj, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_RuntimeError, "EventLoop object is already initialized");
         return -1;
     }
-    PyObject *debug = PyObject_CallNoArgs(core->state->is_debug_mode);
+    PyObject *debug = ask_debug_mode();
     int is_debug = debug == NULL ? -1 : PyObject_IsTrue(debug);
     Py_XDECREF(debug);
     if (is_debug < 0 || find_overrides(obj, core) < 0) {
@@ -430,7 +440,7 @@ corolla_loop_init(PyObject *module, corolla_state *state)
         corolla_loop_run_methods,      corolla_loop_call_methods,   corolla_loop_error_methods,
         corolla_loop_executor_methods, corolla_loop_reader_methods, corolla_loop_signal_methods,
         corolla_loop_name_methods,     corolla_loop_sock_methods,   corolla_loop_connect_methods,
-        corolla_loop_serve_methods,    corolla_loop_later_methods,
+        corolla_loop_serve_methods,    corolla_loop_later_methods,  corolla_loop_asyncgen_methods,
     };
     PyObject *base = PyType_FromModuleAndSpec(module, &loop_spec, NULL);
     if (base == NULL) {

@@ -51,6 +51,7 @@ extern PyMethodDef corolla_loop_run_methods[];      /* run.c: run_forever run_un
 extern PyMethodDef corolla_loop_call_methods[];     /* calls.c: call_soon call_later call_at time create_* */
 extern PyMethodDef corolla_loop_error_methods[];    /* errors.c: exception handlers */
 extern PyMethodDef corolla_loop_executor_methods[]; /* executor.c: run_in_executor set_default_executor ... */
+extern PyMethodDef corolla_loop_asyncgen_methods[]; /* asyncgens.c: shutdown_asyncgens */
 extern PyMethodDef corolla_loop_reader_methods[];   /* readers.c: add_reader add_writer remove_* */
 extern PyMethodDef corolla_loop_signal_methods[];   /* signals.c */
 extern PyMethodDef corolla_loop_name_methods[];     /* names.c: getaddrinfo getnameinfo */
@@ -98,7 +99,7 @@ int loop_unpack_call(const corolla_signature *sig, PyObject *const *args, Py_ssi
                      PyObject *out[2], PyObject *const **rest, Py_ssize_t *count);
 /* 1 if obj is a coroutine or a coroutine function, 0 if not, -1 with an exception. */
 int loop_is_coroutine(corolla_state *state, PyObject *obj);
-/* The hooks that run.c sets around run_forever(). Each a METH_O function. */
+/* asyncgens.c: the hooks that run.c sets around run_forever(). Each a METH_O function. */
 PyObject *loop_asyncgen_firstiter(PyObject *loop, PyObject *agen);
 PyObject *loop_asyncgen_finalizer(PyObject *loop, PyObject *agen);
 

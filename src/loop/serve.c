@@ -24,8 +24,21 @@ enum {
 };
 
 static const char *const names[ARGUMENTS + 1] = {
-    "protocol_factory", "host", "port", "family", "flags", "sock", "backlog", "ssl", "reuse_address", "reuse_port",
-    "keep_alive", "ssl_handshake_timeout", "ssl_shutdown_timeout", "start_serving", NULL,
+    "protocol_factory",
+    "host",
+    "port",
+    "family",
+    "flags",
+    "sock",
+    "backlog",
+    "ssl",
+    "reuse_address",
+    "reuse_port",
+    "keep_alive",
+    "ssl_handshake_timeout",
+    "ssl_shutdown_timeout",
+    "start_serving",
+    NULL,
 };
 static const corolla_signature signature = {"create_server", names, 1, 3, NULL};
 
@@ -40,7 +53,7 @@ typedef struct {
     Py_ssize_t at;             /* in hosts */
     int family, flags, backlog;
     bool start, reuse_address, reuse_port, keep_alive;
-    bool made_sockets;         /* they are not the caller's */
+    bool made_sockets; /* they are not the caller's */
 } ServeState;
 
 static int
@@ -245,7 +258,8 @@ explain_bind(ServeState *st, PyObject *address)
                 endpoint_log(core, "warning", "%s", Py_BuildValue("(O)", message));
             }
             rc = 0;
-        } else {
+        }
+        else {
             PyObject *args = PyTuple_Pack(2, number, message);
             if (args != NULL) {
                 PyErr_SetObject(PyExc_OSError, args);

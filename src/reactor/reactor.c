@@ -320,8 +320,9 @@ run_ready(corolla_reactor *r)
 {
     corolla_ring *ring = &r->ring;
     const uint64_t end = ring->tail; /* what the jobs add is for the next turn */
-    /* As a difference: a job may drain the ring, and then the head is past the end. */
-    while ((int64_t)(end - ring->head) > 0) {
+    /* As a difference: a job may drain the ring, and then the head is past the end; or abandon the reactor, in a forked
+     * child, and then there is no ring. */
+    while ((int64_t)(end - ring->head) > 0 && likely(ring->head != ring->tail)) {
         corolla_job job = ring->jobs[ring->head & ring->mask];
         ring->head++;
         int rc = job.fn(job.arg);

@@ -278,16 +278,19 @@ void corolla_signal_stop(corolla_signal *s);
  * the stream looks at nothing of its own after a callback that closed it. The owner keeps the
  * memory alive during a callback. */
 typedef struct corolla_stream_ops {
-    /* Where do bytes go? Sets *buf and *len (> 0). hint: bytes recv has lately been giving. */
+    /* Where do bytes go? Sets *buf and *len (> 0). hint: bytes recv has lately been giving, 0 at first. No came
+     * follows where reading is stopped from inside, or the event turns out to be none. The reactor's scratch memory is
+     * there as soon as a stream is open. */
     int (*where)(corolla_stream *s, size_t hint, void **buf, size_t *len);
     /* n > 0: so many came into buf; 0: end of file; < 0: -errno of a failed read. Reading has been
      * stopped before n <= 0 is told. */
     int (*came)(corolla_stream *s, void *buf, ssize_t n);
     /* A queued write failed (-errno). The queue has been dropped and reading is stopped. */
     int (*failed)(corolla_stream *s, int err);
-    /* on: the queue rose above high; off: it fell to low or below. Strictly alternating. */
+    /* on: the queue rose above high; off: it fell to low or below. Strictly alternating. May be NULL. */
     int (*pressure)(corolla_stream *s, bool on);
-    /* The queue has become empty after it was not (also after a shutdown's FIN was sent). */
+    /* The queue has become empty after it was not (also after a shutdown's FIN was sent). Never from inside
+     * a function of the stream's: at the end of the turn instead. May be NULL. */
     int (*flushed)(corolla_stream *s);
 } corolla_stream_ops;
 
@@ -340,7 +343,8 @@ int corolla_stream_read(corolla_stream *s, bool on); /* start and stop reading *
  * beyond what was sent. Positive values of pressure() are not passed on; a negative one is stored
  * nowhere: pressure is called last. */
 int corolla_stream_write(corolla_stream *s, const corolla_chunk *chunks, size_t count);
-/* Sends what is held back or queued, as far as the kernel takes it. */
+/* Sends what is held back or queued, as far as the kernel takes it: for an owner about to say how much is queued. Like a
+ * write it may call pressure, either way. -errno: the queue has been dropped. */
 int corolla_stream_flush(corolla_stream *s);
 int corolla_stream_shutdown(corolla_stream *s); /* FIN behind what is queued */
 void corolla_stream_limits(corolla_stream *s, size_t high, size_t low);
@@ -350,7 +354,8 @@ void corolla_stream_close(corolla_stream *s);
 /* ---- Listeners -------------------------------------------------------------------------- */
 
 /* Accepts up to batch connections an event. Out of descriptors or memory: failed is told once, and
- * the listener sleeps for COROLLA_ACCEPT_RETRY before it goes on. */
+ * the listener sleeps for COROLLA_ACCEPT_RETRY before it goes on. After another error of the listening socket itself
+ * failed is told and nothing is accepted any more. */
 #define COROLLA_ACCEPT_RETRY INT64_C(1000000000)
 
 struct corolla_listener {
@@ -365,7 +370,7 @@ struct corolla_listener {
     bool *stopped; /* borrowed flag on the stack of a running callback, or NULL */
 };
 
-void corolla_listener_init(corolla_listener *l);
+void corolla_listener_init(corolla_listener *l); /* accepted and failed are set before or after */
 int corolla_listener_start(corolla_reactor *r, corolla_listener *l, int fd, int batch);
 void corolla_listener_stop(corolla_listener *l); /* from inside accepted, too */
 
@@ -403,7 +408,7 @@ struct corolla_connector {
     bool active;
 };
 
-void corolla_connector_init(corolla_connector *c);
+void corolla_connector_init(corolla_connector *c); /* the fields above "private" are set before or after */
 int corolla_connector_start(corolla_reactor *r, corolla_connector *c);
 void corolla_connector_cancel(corolla_connector *c); /* closes what it opened; done is not called */
 

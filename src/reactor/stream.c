@@ -571,15 +571,16 @@ learn_to_hold(corolla_stream *s)
     return s->hold == HOLD_AFTER && s->high > 0;
 }
 
-/* What is not sent by the first system call. Apart, to keep its large frame off the path nearly all writes take. */
+/* A write from at on, where the simplest case does not do. refused: by the kernel, just now. Apart, to keep its large
+ * frame off the path that nearly all writes take. */
 static __attribute__((noinline)) int
-write_slowly(corolla_stream *s, const corolla_chunk *chunks, size_t count, Position at, bool hold)
+write_slowly(corolla_stream *s, const corolla_chunk *chunks, size_t count, Position at, bool hold, bool refused)
 {
     if (s->piece_count > 0) {
         hold = s->flush.next != NULL;
     }
     else if (!hold) {
-        int rc = send_chunks(s, chunks, count, &at);
+        int rc = refused ? 0 : send_chunks(s, chunks, count, &at);
         if (rc != 0) {
             return rc < 0 ? rc : 0;
         }
@@ -612,15 +613,21 @@ corolla_stream_write(corolla_stream *s, const corolla_chunk *chunks, size_t coun
         return -ESHUTDOWN;
     }
     Position at = {0, 0};
-    bool hold = learn_to_hold(s);
+    bool hold = learn_to_hold(s), refused = false;
     if (likely(count == 1 && !hold && s->piece_count == 0 && s->socket && chunks->len > 0)) {
         ssize_t n = send(s->fd, chunks->data, chunks->len, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (likely(n == (ssize_t)chunks->len)) {
             return 0;
         }
-        at.offset = n > 0 ? (size_t)n : 0; /* the slow way meets the same error again, or the rest */
+        if (n >= 0 || errno == EAGAIN) {
+            at.offset = n > 0 ? (size_t)n : 0;
+            refused = true;
+        }
+        else if (errno != EINTR && errno != ENOTSOCK) {
+            return -errno; /* told only once by the kernel, so not to be asked for again */
+        }
     }
-    return write_slowly(s, chunks, count, at, hold);
+    return write_slowly(s, chunks, count, at, hold, refused);
 }
 
 int

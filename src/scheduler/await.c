@@ -46,6 +46,22 @@ corolla_fetch_stop_iteration(void)
 }
 
 int
+corolla_warn_throw(Py_ssize_t nargs)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    if (nargs > 1) {
+        return PyErr_WarnEx(PyExc_DeprecationWarning,
+                            "the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature "
+                            "instead.",
+                            1);
+    }
+#else
+    (void)nargs;
+#endif
+    return 0;
+}
+
+int
 corolla_set_thrown(PyObject *type, PyObject *value, PyObject *tb)
 {
     if (value == Py_None) {
@@ -449,7 +465,7 @@ coro_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_Format(PyExc_TypeError, "throw() takes from 1 to 3 arguments (%zd given)", nargs);
         return NULL;
     }
-    if (check_usable(co) < 0 ||
+    if (check_usable(co) < 0 || corolla_warn_throw(nargs) < 0 ||
         corolla_set_thrown(args[0], nargs > 1 ? args[1] : NULL, nargs > 2 ? args[2] : NULL) < 0) {
         return NULL;
     }

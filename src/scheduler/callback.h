@@ -81,6 +81,9 @@ void corolla_set_stop_iteration(PyObject *value);
 /* Raises what throw(type, value, traceback) was given; the last two may be NULL. 0, or -1 with the TypeError it
  * deserves instead. */
 int corolla_set_thrown(PyObject *type, PyObject *value, PyObject *tb);
+/* Before that, for throw() with more than one argument: the DeprecationWarning of CPython 3.12. 0, or -1 when it is
+ * an error. */
+int corolla_warn_throw(Py_ssize_t nargs);
 /* After a call that may have raised StopIteration: its value (new reference) with the indicator cleared, or NULL
  * with whatever else is raised. */
 PyObject *corolla_fetch_stop_iteration(void);

@@ -89,6 +89,9 @@ future_iter_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_Format(PyExc_TypeError, "throw() takes from 1 to 3 arguments (%zd given)", nargs);
         return NULL;
     }
+    if (corolla_warn_throw(nargs) < 0) {
+        return NULL;
+    }
     if (corolla_set_thrown(args[0], nargs > 1 ? args[1] : NULL, nargs > 2 ? args[2] : NULL) == 0) {
         Py_CLEAR(((FutureIter *)self)->future);
     }

@@ -105,6 +105,7 @@ corolla_call_at(corolla_core *core, double when, PyObject *callback, PyObject *c
     corolla_timer_handle *th = (corolla_timer_handle *)self;
     th->handle.timer = true;
     th->when = when;
+    th->given = NULL;
     th->scheduled = false;
     corolla_timer_init(&th->timer, corolla_handle_job, self);
     int rc = handle_fill(&th->handle, core, callback, args, nargs, context);
@@ -378,6 +379,7 @@ handle_dealloc(PyObject *self)
     handle_clear(self);
     Py_CLEAR(h->loop);
     if (h->timer) {
+        Py_CLEAR(((corolla_timer_handle *)h)->given);
         freelist_drop(state, &state->freelists->timers, state->timer_handle_type, self);
     }
     else {
@@ -473,12 +475,18 @@ timer_handle_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"when", "callback", "args", "loop", "context", NULL};
     PyObject *callback, *call_args, *loop, *context = NULL;
-    double when;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "dOOO|O:TimerHandle", names, &when, &callback, &call_args, &loop,
+    PyObject *when;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|O:TimerHandle", names, &when, &callback, &call_args, &loop,
                                      &context)) {
         return -1;
     }
-    ((corolla_timer_handle *)self)->when = when;
+    corolla_timer_handle *th = (corolla_timer_handle *)self;
+    double seconds = PyFloat_AsDouble(when);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    th->when = seconds;
+    Py_XSETREF(th->given, PyLong_CheckExact(when) ? Py_NewRef(when) : NULL);
     return handle_init_common((corolla_handle *)self, callback, call_args, loop, context);
 }
 
@@ -491,6 +499,8 @@ check_whole(corolla_handle *h)
     }
     return 0;
 }
+
+static PyObject *timer_handle_when(PyObject *self, PyObject *unused);
 
 static PyObject *
 handle_repr(PyObject *self)
@@ -506,7 +516,7 @@ handle_repr(PyObject *self)
     }
     PyObject *text = PyUnicode_FromFormat(h->cancelled ? "<%s cancelled" : "<%s", name);
     if (text != NULL && h->timer) {
-        PyObject *when = PyFloat_FromDouble(((corolla_timer_handle *)h)->when);
+        PyObject *when = timer_handle_when(self, NULL);
         PyObject *more = when == NULL ? NULL : PyUnicode_FromFormat("%U when=%R", text, when);
         Py_XDECREF(when);
         Py_SETREF(text, more);
@@ -733,7 +743,7 @@ PyType_Spec corolla_handle_spec = {
 static Py_hash_t
 timer_handle_hash(PyObject *self)
 {
-    PyObject *when = PyFloat_FromDouble(((corolla_timer_handle *)self)->when);
+    PyObject *when = timer_handle_when(self, NULL);
     if (when == NULL) {
         return -1;
     }
@@ -803,14 +813,15 @@ static PyObject *
 timer_handle_when(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return PyFloat_FromDouble(((corolla_timer_handle *)self)->when);
+    corolla_timer_handle *th = (corolla_timer_handle *)self;
+    return th->given != NULL ? Py_NewRef(th->given) : PyFloat_FromDouble(th->when);
 }
 
 static PyObject *
 timer_handle_get_when(PyObject *self, void *unused)
 {
     (void)unused;
-    return PyFloat_FromDouble(((corolla_timer_handle *)self)->when);
+    return timer_handle_when(self, NULL);
 }
 
 static PyObject *

@@ -101,6 +101,7 @@ typedef struct corolla_timer_handle {
     corolla_handle handle;
     corolla_timer timer; /* pending: the heap owns a reference to this handle */
     double when;         /* seconds of the loop's clock */
+    PyObject *given;     /* owned: the int that __init__ was given for it, to be shown as such; or NULL */
     bool scheduled;
 } corolla_timer_handle;
 

@@ -33,6 +33,7 @@ server_accepted(corolla_listener *l, int fd, const struct sockaddr *peer, sockle
     PyObject *protocol = NULL, *transport = NULL;
     int rc = 0;
     Py_INCREF(server);
+    corolla_core_leave_task(server->core);
     PyObject *context = PyContext_Copy(server->context);
     if (context == NULL) {
         goto fail;
@@ -82,6 +83,7 @@ server_accept_failed(corolla_listener *l, int err)
     ServerListener *listener = (ServerListener *)(void *)l;
     Server *server = listener->server;
     Py_INCREF(server);
+    corolla_core_leave_task(server->core);
     PyObject *shown = PyObject_CallOneArg(server->state->TransportSocket, listener->sock);
     if (shown != NULL) {
         errno = -err;

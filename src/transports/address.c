@@ -47,10 +47,14 @@ corolla_address_to_python(const struct sockaddr *addr, socklen_t len)
         Py_RETURN_NONE; /* the kernel had none to give */
     }
     switch (addr->sa_family) {
-    case AF_INET: return inet_to_python((const struct sockaddr_in *)(const void *)addr);
-    case AF_INET6: return inet6_to_python((const struct sockaddr_in6 *)(const void *)addr);
-    case AF_UNIX: return unix_to_python((const struct sockaddr_un *)(const void *)addr, len);
-    default: return Py_BuildValue("iy#", (int)addr->sa_family, addr->sa_data, (Py_ssize_t)(len - sizeof(sa_family_t)));
+    case AF_INET:
+        return inet_to_python((const struct sockaddr_in *)(const void *)addr);
+    case AF_INET6:
+        return inet6_to_python((const struct sockaddr_in6 *)(const void *)addr);
+    case AF_UNIX:
+        return unix_to_python((const struct sockaddr_un *)(const void *)addr, len);
+    default:
+        return Py_BuildValue("iy#", (int)addr->sa_family, addr->sa_data, (Py_ssize_t)(len - sizeof(sa_family_t)));
     }
 }
 
@@ -62,11 +66,13 @@ host_bytes(PyObject *host)
 {
     PyObject *bytes;
     if (PyUnicode_Check(host)) {
-        bytes = PyUnicode_IS_ASCII(host) ? PyUnicode_AsASCIIString(host)
-                                         : PyUnicode_AsEncodedString(host, "idna", NULL);
-    } else if (PyBytes_Check(host) || PyByteArray_Check(host)) {
+        bytes =
+            PyUnicode_IS_ASCII(host) ? PyUnicode_AsASCIIString(host) : PyUnicode_AsEncodedString(host, "idna", NULL);
+    }
+    else if (PyBytes_Check(host) || PyByteArray_Check(host)) {
         bytes = PyBytes_FromObject(host);
-    } else {
+    }
+    else {
         PyErr_Format(PyExc_TypeError, "str, bytes or bytearray expected, not %.100s", Py_TYPE(host)->tp_name);
         return NULL;
     }
@@ -106,16 +112,19 @@ parse_host(PyObject *host, int family, struct sockaddr_storage *out)
     int rc = 0;
     if (text[0] == '\0') {
         /* the wildcard, which is all zeros in both families */
-    } else if (family == AF_INET && strcmp(text, "<broadcast>") == 0) {
+    }
+    else if (family == AF_INET && strcmp(text, "<broadcast>") == 0) {
         ((struct sockaddr_in *)(void *)out)->sin_addr.s_addr = htonl(INADDR_BROADCAST);
-    } else {
+    }
+    else {
         struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
         struct addrinfo *found = NULL;
         int error = getaddrinfo(text, NULL, &hints, &found);
         if (error == 0) {
             memcpy(out, found->ai_addr, found->ai_addrlen);
             freeaddrinfo(found);
-        } else {
+        }
+        else {
             raise_unresolved(error);
             rc = -1;
         }
@@ -215,9 +224,11 @@ unix_from_python(PyObject *address, struct sockaddr_storage *out, socklen_t *len
     PyObject *path = NULL;
     if (PyUnicode_Check(address)) {
         path = PyUnicode_EncodeFSDefault(address);
-    } else if (PyObject_CheckBuffer(address)) {
+    }
+    else if (PyObject_CheckBuffer(address)) {
         path = PyBytes_FromObject(address);
-    } else {
+    }
+    else {
         PyObject *name = PyOS_FSPath(address);
         if (name != NULL) {
             path = PyUnicode_Check(name) ? PyUnicode_EncodeFSDefault(name) : Py_NewRef(name);
@@ -233,7 +244,8 @@ unix_from_python(PyObject *address, struct sockaddr_storage *out, socklen_t *len
     int rc = -1;
     if (size + (abstract ? 0 : 1) > sizeof addr->sun_path) {
         PyErr_SetString(PyExc_OSError, "AF_UNIX path too long");
-    } else {
+    }
+    else {
         memset(out, 0, sizeof *out);
         addr->sun_family = AF_UNIX;
         memcpy(addr->sun_path, text, size);
@@ -248,9 +260,14 @@ int
 corolla_address_from_python(PyObject *address, int family, struct sockaddr_storage *out, socklen_t *len)
 {
     switch (family) {
-    case AF_INET: return inet_from_python(address, out, len);
-    case AF_INET6: return inet6_from_python(address, out, len);
-    case AF_UNIX: return unix_from_python(address, out, len);
-    default: PyErr_Format(PyExc_OSError, "bad family %d", family); return -1;
+    case AF_INET:
+        return inet_from_python(address, out, len);
+    case AF_INET6:
+        return inet6_from_python(address, out, len);
+    case AF_UNIX:
+        return unix_from_python(address, out, len);
+    default:
+        PyErr_Format(PyExc_OSError, "bad family %d", family);
+        return -1;
     }
 }

@@ -213,15 +213,18 @@ find_extra(TcpTransport *t, PyObject *name, PyObject **value)
     }
     if (PyUnicode_Compare(name, t->state->s.peername) == 0) {
         *value = make_peername(t);
-    } else if (PyUnicode_Compare(name, t->state->s.sockname) == 0) {
+    }
+    else if (PyUnicode_Compare(name, t->state->s.sockname) == 0) {
         *value = make_sockname(t);
-    } else if (PyUnicode_Compare(name, t->state->s.socket) == 0) {
+    }
+    else if (PyUnicode_Compare(name, t->state->s.socket) == 0) {
         /* The only one that is kept: it is the same object each time. */
         *value = make_socket(t);
         if (*value != NULL && set_extra(t, name, Py_NewRef(*value)) < 0) {
             Py_CLEAR(*value);
         }
-    } else {
+    }
+    else {
         return 0;
     }
     return *value == NULL ? -1 : 1;

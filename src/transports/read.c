@@ -193,7 +193,8 @@ tcp_came(corolla_stream *s, void *buf, ssize_t n)
     if (n > 0) {
         bool viewed = t->view != NULL && t->view->obj != NULL;
         rc = viewed ? deliver_update(t, n) : deliver_data(t, buf, n);
-    } else {
+    }
+    else {
         tcp_read_clear(t);
         rc = n == 0 ? deliver_eof(t) : tcp_fatal_errno(t, n, "Fatal read error on socket transport");
     }

@@ -89,7 +89,8 @@ registry_remove_server(corolla_core *core, Server *server)
     }
     if (server->prev != NULL) {
         server->prev->next = server->next;
-    } else {
+    }
+    else {
         core->registry->servers = server->next;
     }
     server->next = server->prev = NULL;

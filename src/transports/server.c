@@ -42,7 +42,8 @@ server_detach(Server *server, TcpTransport *t)
     }
     if (t->prev_client != NULL) {
         t->prev_client->next_client = t->next_client;
-    } else {
+    }
+    else {
         server->clients = t->next_client;
     }
     t->next_client = t->prev_client = NULL;
@@ -142,7 +143,8 @@ start_listening(Server *server, ServerListener *listener)
     int err = corolla_listener_start(&server->core->reactor, &listener->listener, fd, server->backlog);
     if (err == -EEXIST) {
         PyErr_Format(PyExc_RuntimeError, "File descriptor %d is already being watched", fd);
-    } else if (err < 0) {
+    }
+    else if (err < 0) {
         errno = -err;
         PyErr_SetFromErrno(PyExc_OSError);
     }
@@ -304,7 +306,8 @@ server_get_sockets(PyObject *self, void *unused)
         PyObject *shown = PyObject_CallOneArg(server->state->TransportSocket, PyList_GET_ITEM(sockets, i));
         if (shown == NULL) {
             Py_CLEAR(result);
-        } else {
+        }
+        else {
             PyTuple_SET_ITEM(result, i, shown);
         }
     }
@@ -424,14 +427,10 @@ server_dealloc(PyObject *self)
 PyDoc_STRVAR(server_doc, "Listening sockets and the connections accepted on them. Made by create_server().");
 
 static PyType_Slot server_slots[] = {
-    {Py_tp_doc, (void *)server_doc},
-    {Py_tp_traverse, server_traverse},
-    {Py_tp_clear, server_clear},
-    {Py_tp_dealloc, server_dealloc},
-    {Py_tp_repr, server_repr},
-    {Py_tp_methods, server_methods},
-    {Py_tp_getset, server_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)server_doc}, {Py_tp_traverse, server_traverse},
+    {Py_tp_clear, server_clear},     {Py_tp_dealloc, server_dealloc},
+    {Py_tp_repr, server_repr},       {Py_tp_methods, server_methods},
+    {Py_tp_getset, server_getset},   {0, NULL},
 };
 
 static PyType_Spec server_spec = {

@@ -16,6 +16,38 @@ static const corolla_stream_ops stream_ops = {
 
 /* ---- Calling the protocol ------------------------------------------------------------------ */
 
+/* In debug mode: what asyncio says of a handle that took long. Keeps an exception being raised. */
+static void
+report_slow(TcpTransport *t, int64_t took)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    if (corolla_core_report_slow(t->core, (PyObject *)t, took) < 0) {
+        PyErr_WriteUnraisable((PyObject *)t);
+    }
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
+}
+
+/* As a job: in the connection's context, with no task current. */
+static PyObject *
+call_as_job(TcpTransport *t, PyObject *name, PyObject *const *args, size_t nargs)
+{
+    corolla_core_leave_task(t->core);
+    if (PyContext_Enter(t->context) < 0) {
+        return NULL;
+    }
+    int64_t began = t->core->debug ? corolla_clock() : 0;
+    PyObject *result = PyObject_VectorcallMethod(name, args, nargs, NULL);
+    if (began != 0) {
+        report_slow(t, corolla_clock() - began);
+    }
+    if (PyContext_Exit(t->context) < 0) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
 PyObject *
 tcp_call(TcpTransport *t, PyObject *name, PyObject *arg)
 {
@@ -23,15 +55,8 @@ tcp_call(TcpTransport *t, PyObject *name, PyObject *arg)
     PyObject *protocol = Py_NewRef(t->protocol);
     PyObject *args[3] = {NULL, protocol, arg};
     size_t nargs = (arg == NULL ? 1 : 2) | PY_VECTORCALL_ARGUMENTS_OFFSET;
-    PyObject *result = NULL;
-    if (t->in_method) {
-        result = PyObject_VectorcallMethod(name, args + 1, nargs, NULL);
-    } else if (PyContext_Enter(t->context) == 0) {
-        result = PyObject_VectorcallMethod(name, args + 1, nargs, NULL);
-        if (PyContext_Exit(t->context) < 0) {
-            Py_CLEAR(result);
-        }
-    }
+    PyObject *result =
+        t->in_method ? PyObject_VectorcallMethod(name, args + 1, nargs, NULL) : call_as_job(t, name, args + 1, nargs);
     Py_DECREF(protocol);
     return result;
 }
@@ -87,7 +112,8 @@ tcp_fatal(TcpTransport *t, const char *message)
         if (tcp_report(t, message) < 0) {
             leaving = PyErr_GetRaisedException();
         }
-    } else {
+    }
+    else {
         tcp_debug(t, "%r: connection failed");
     }
     int rc = tcp_force_close(t, exc);
@@ -105,7 +131,8 @@ tcp_fatal_errno(TcpTransport *t, ssize_t err, const char *message)
 {
     if (err == -ENOMEM) {
         PyErr_NoMemory();
-    } else {
+    }
+    else {
         errno = (int)-err;
         PyErr_SetFromErrno(PyExc_OSError);
     }
@@ -124,7 +151,8 @@ tcp_update_hold(TcpTransport *t)
     t->held = hold;
     if (hold) {
         Py_INCREF(t);
-    } else {
+    }
+    else {
         Py_DECREF(t);
     }
 }
@@ -269,7 +297,8 @@ tcp_flushed(corolla_stream *s)
     Py_INCREF(t);
     if (t->closing && !t->lost) {
         rc = schedule_lost(t, NULL);
-    } else {
+    }
+    else {
         tcp_update_hold(t);
     }
     Py_DECREF(t);
@@ -313,6 +342,7 @@ make(TcpTransport *t)
         return 0; /* finished by the collector's or the creator's hand */
     }
     if (t->waiter != NULL && corolla_future_done(t->waiter)) {
+        corolla_core_leave_task(t->core);
         finish(t); /* its creation was cancelled: the protocol never hears of it */
         return 0;
     }
@@ -370,9 +400,11 @@ open_stream(TcpTransport *t, corolla_core *core)
     int err = corolla_stream_open(&core->reactor, &t->stream, t->fd);
     if (err == -EEXIST) {
         PyErr_Format(PyExc_RuntimeError, "File descriptor %d is already being watched", t->fd);
-    } else if (err == -ENOMEM) {
+    }
+    else if (err == -ENOMEM) {
         PyErr_NoMemory();
-    } else if (err < 0) {
+    }
+    else if (err < 0) {
         errno = -err;
         PyErr_SetFromErrno(PyExc_OSError);
     }
@@ -428,7 +460,8 @@ corolla_tcp_discard(PyObject *transport)
     PyObject *exc = PyErr_GetRaisedException();
     if (!t->made) {
         finish(t);
-    } else if (tcp_close(t) < 0) {
+    }
+    else if (tcp_close(t) < 0) {
         PyErr_WriteUnraisable(transport);
     }
     if (exc != NULL) {
@@ -498,8 +531,7 @@ tcp_repr(PyObject *self)
     }
     bool writing = (t->stream.watch.interest & COROLLA_WRITABLE) != 0;
     return PyUnicode_FromFormat("<TcpTransport%s fd=%d read=%s write=<%s, bufsize=%zu>>", state, t->fd,
-                                t->stream.reading ? "polling" : "idle", writing ? "polling" : "idle",
-                                t->stream.queued);
+                                t->stream.reading ? "polling" : "idle", writing ? "polling" : "idle", t->stream.queued);
 }
 
 /* ---- The type -------------------------------------------------------------------------------- */
@@ -585,16 +617,11 @@ static PyMemberDef tcp_members[] = {
 };
 
 static PyType_Slot tcp_slots[] = {
-    {Py_tp_doc, (void *)tcp_doc},
-    {Py_tp_traverse, tcp_traverse},
-    {Py_tp_clear, tcp_clear},
-    {Py_tp_finalize, tcp_finalize},
-    {Py_tp_dealloc, tcp_dealloc},
-    {Py_tp_repr, tcp_repr},
-    {Py_tp_methods, tcp_methods},
-    {Py_tp_getset, tcp_getset},
-    {Py_tp_members, tcp_members},
-    {0, NULL},
+    {Py_tp_doc, (void *)tcp_doc}, {Py_tp_traverse, tcp_traverse},
+    {Py_tp_clear, tcp_clear},     {Py_tp_finalize, tcp_finalize},
+    {Py_tp_dealloc, tcp_dealloc}, {Py_tp_repr, tcp_repr},
+    {Py_tp_methods, tcp_methods}, {Py_tp_getset, tcp_getset},
+    {Py_tp_members, tcp_members}, {0, NULL},
 };
 
 static PyType_Spec tcp_spec = {

@@ -15,7 +15,7 @@ typedef struct TcpTransport TcpTransport;
 typedef struct corolla_registry {
     TcpTransport **by_fd; /* owned table; an entry is borrowed, or owned while its transport is held */
     size_t size;
-    Server *servers; /* head of the list of those that serve; each owned */
+    Server *servers;      /* head of the list of those that serve; each owned */
     corolla_guest guests; /* head of a ring of borrowed ones */
 } corolla_registry;
 
@@ -36,8 +36,8 @@ typedef union corolla_inet_address {
 
 struct TcpTransport {
     PyObject_HEAD
-    PyObject *extra;      /* owned: the slot of asyncio.BaseTransport, a dict made when it is asked for */
-    PyObject *dict;       /* owned, or NULL */
+    PyObject *extra; /* owned: the slot of asyncio.BaseTransport, a dict made when it is asked for */
+    PyObject *dict;  /* owned, or NULL */
     PyObject *weakrefs;
     corolla_state *state; /* borrowed */
     corolla_core *core;   /* borrowed from loop; NULL with it */
@@ -132,12 +132,12 @@ struct Server {
     PyObject *forever;         /* owned: the future of serve_forever(), or NULL */
     ServerListener *listeners; /* owned table */
     size_t listener_count;
-    TcpTransport *clients;     /* borrowed: head of the list of its connections */
+    TcpTransport *clients; /* borrowed: head of the list of its connections */
     size_t client_count;
-    Server *next, *prev;       /* the registry's list */
+    Server *next, *prev; /* the registry's list */
     int backlog;
     bool serving;
-    bool held;                 /* in the registry, which owns a reference */
+    bool held; /* in the registry, which owns a reference */
 };
 
 /* server.c */

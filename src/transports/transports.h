@@ -24,7 +24,7 @@ int corolla_transports_traverse(corolla_core *core, visitproc visit, void *arg);
 void corolla_transports_close(corolla_core *core);
 /* Something in C that uses the loop's reactor and must let go of it before the loop closes. */
 typedef struct corolla_guest {
-    struct corolla_guest *next, *prev; /* both NULL when not added */
+    struct corolla_guest *next, *prev;         /* both NULL when not added */
     void (*leave)(struct corolla_guest *self); /* set by the owner; the guest has been removed */
 } corolla_guest;
 

@@ -118,10 +118,12 @@ tcp_write(PyObject *self, PyObject *data)
     corolla_chunk chunk;
     if (PyBytes_CheckExact(data)) {
         chunk = bytes_chunk(data);
-    } else if (!PyObject_CheckBuffer(data)) {
+    }
+    else if (!PyObject_CheckBuffer(data)) {
         return PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%.200s'",
                             Py_TYPE(data)->tp_name);
-    } else {
+    }
+    else {
         if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
             return NULL;
         }
@@ -166,7 +168,8 @@ lines_init(Lines *lines, PyObject *iterable)
         corolla_chunk chunk;
         if (PyBytes_CheckExact(item)) {
             chunk = bytes_chunk(item);
-        } else {
+        }
+        else {
             if (lines->views == NULL) {
                 lines->views = PyMem_New(Py_buffer, count);
                 if (lines->views == NULL) {
@@ -272,7 +275,8 @@ parse_limits(PyObject *high_arg, PyObject *low_arg, Py_ssize_t *high, Py_ssize_t
     }
     if (!has_high && !has_low) {
         *high = DEFAULT_HIGH_WATER;
-    } else if (!has_high) {
+    }
+    else if (!has_high) {
         *high = *low > PY_SSIZE_T_MAX / 4 ? PY_SSIZE_T_MAX : 4 * *low;
     }
     if (!has_low) {
@@ -338,8 +342,8 @@ PyMethodDef tcp_write_methods[] = {
     {"writelines", tcp_writelines, METH_O, writelines_doc},
     {"write_eof", tcp_write_eof, METH_NOARGS, write_eof_doc},
     {"can_write_eof", tcp_can_write_eof, METH_NOARGS, can_write_eof_doc},
-    {"set_write_buffer_limits", (PyCFunction)(void (*)(void))tcp_set_write_buffer_limits,
-     METH_FASTCALL | METH_KEYWORDS, set_limits_doc},
+    {"set_write_buffer_limits", (PyCFunction)(void (*)(void))tcp_set_write_buffer_limits, METH_FASTCALL | METH_KEYWORDS,
+     set_limits_doc},
     {"get_write_buffer_limits", tcp_get_write_buffer_limits, METH_NOARGS, get_limits_doc},
     {"get_write_buffer_size", tcp_get_write_buffer_size, METH_NOARGS, get_size_doc},
     {NULL, NULL, 0, NULL},

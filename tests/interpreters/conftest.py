@@ -1,6 +1,7 @@
 """python(source): runs a program in a process of its own, with what these tests' programs need in front."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,14 +19,25 @@ import impl
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+LIMIT = 30 * float(os.environ.get("COROLLA_TEST_TIMEOUT_FACTOR", "1"))
+
+
 def run(source: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    """Runs the program; one that hangs is killed with all its children, and its returncode says so."""
+    process = subprocess.Popen(
         [sys.executable, *options, "-c", PRELUDE.format(tests=TESTS) + textwrap.dedent(source)],
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
+        start_new_session=True,
     )
+    try:
+        out, err = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGABRT)  # faulthandler shows where each was
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from interpreters.conftest import run
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 OBJECTS = """
 import atexit, logging

@@ -1,6 +1,7 @@
 """Several interpreters in one process: each imports corolla and runs loops of its own."""
 
 import sys
+import textwrap
 
 import impl
 import pytest
@@ -75,6 +76,44 @@ for _ in range({rounds}):
 '''.format(path=sys.path, rounds=3)
 """
 
+SUBCLASS = """
+corolla.Mark = 1
+class Sub(corolla.Future): pass
+"""
+
+LEFT_OPEN = """
+import logging, warnings
+warnings.simplefilter("ignore")
+logging.disable()
+loop = corolla.new_event_loop()
+async def forever():
+    await loop.create_future()
+task = loop.create_task(forever())
+handle = loop.call_later(1000, print)
+loop.run_until_complete(corolla.sleep(0))
+future = corolla.Future(loop=loop)
+future.add_done_callback(print)
+coro = corolla.sleep(1)
+iterator = iter(future)
+next(iterator)
+keep = [loop, task, handle, future, coro, iterator]
+keep.append(keep)
+coro.close()
+"""
+
+SIGNALS = """
+import signal
+async def try_signals():
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGUSR1, print)
+    except (RuntimeError, ValueError):
+        return "refused"
+    loop.remove_signal_handler(signal.SIGUSR1)
+    return "accepted"
+assert corolla.run(try_signals()) == "refused"
+"""
+
 ISOLATED = pytest.param(
     True, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="a lock for each interpreter came with 3.12")
 )
@@ -94,13 +133,7 @@ def test_a_second_import(python, isolated, main_first):
     exec(WORK)
     print("all done")
     """
-    assert python(MACHINERY + _dedent(source)) == "all done\n"
-
-
-def _dedent(source):
-    import textwrap
-
-    return textwrap.dedent(source)
+    assert python(MACHINERY + textwrap.dedent(source)) == "all done\n"
 
 
 @pytest.mark.parametrize("isolated", [False, ISOLATED])
@@ -112,7 +145,7 @@ def test_one_after_the_other(python, isolated):
         interpreters.destroy(interpreter)
     print("all done")
     """
-    assert python(MACHINERY + _dedent(source)) == "all done\n"
+    assert python(MACHINERY + textwrap.dedent(source)) == "all done\n"
 
 
 @pytest.mark.parametrize("isolated", [False, ISOLATED])
@@ -136,7 +169,7 @@ def test_side_by_side_in_threads(python, isolated):
         one.join()
     print(failures)
     """
-    assert python(MACHINERY + _dedent(source)) == "[]\n"
+    assert python(MACHINERY + textwrap.dedent(source)) == "[]\n"
 
 
 @pytest.mark.parametrize("isolated", [False, ISOLATED])
@@ -144,71 +177,37 @@ def test_types_are_not_shared(python, isolated):
     source = f"""
     import corolla
     interpreter = create({isolated})
-    run_in(interpreter, WORK + '''
-corolla.__dict__["Mark"] = 1
-import builtins
-class Sub(corolla.Future): pass
-''')
+    run_in(interpreter, WORK + {SUBCLASS!r})
     assert not hasattr(corolla, "Mark")
-    assert corolla.Future.__subclasses__() == []
+    assert "Sub" not in [kind.__name__ for kind in corolla.Future.__subclasses__()]
     interpreters.destroy(interpreter)
     gc.collect()
     corolla.run(corolla.sleep(0))
     print("all done")
     """
-    assert python(MACHINERY + _dedent(source)) == "all done\n"
+    assert python(MACHINERY + textwrap.dedent(source)) == "all done\n"
 
 
 @pytest.mark.parametrize("isolated", [False, ISOLATED])
 def test_destroyed_with_loops_left_open(python, isolated):
     source = f"""
     interpreter = create({isolated})
-    run_in(interpreter, WORK + '''
-import warnings
-warnings.simplefilter("ignore")
-import logging
-logging.disable()
-loop = corolla.new_event_loop()
-async def forever():
-    await loop.create_future()
-task = loop.create_task(forever())
-handle = loop.call_later(1000, print)
-loop.run_until_complete(corolla.sleep(0))
-future = corolla.Future(loop=loop)
-future.add_done_callback(print)
-coro = corolla.sleep(1)
-iterator = iter(future)
-next(iterator)
-keep = [loop, task, handle, future, coro, iterator]
-keep.append(keep)
-coro.close()
-''')
+    run_in(interpreter, WORK + {LEFT_OPEN!r})
     interpreters.destroy(interpreter)
     exec(WORK)
     print("all done")
     """
-    assert python(MACHINERY + _dedent(source), "-W", "ignore") == "all done\n"
+    assert python(MACHINERY + textwrap.dedent(source), "-W", "ignore") == "all done\n"
 
 
 def test_signals_degrade_outside_the_main_interpreter(python):
-    source = """
+    source = f"""
     interpreter = create(False)
-    run_in(interpreter, WORK + '''
-import signal
-async def try_signals():
-    loop = asyncio.get_running_loop()
-    try:
-        loop.add_signal_handler(signal.SIGUSR1, print)
-    except (RuntimeError, ValueError):
-        return "refused"
-    loop.remove_signal_handler(signal.SIGUSR1)
-    return "accepted"
-assert corolla.run(try_signals()) == "refused"
-''')
+    run_in(interpreter, WORK + {SIGNALS!r})
     interpreters.destroy(interpreter)
     print("all done")
     """
-    assert python(MACHINERY + _dedent(source)) == "all done\n"
+    assert python(MACHINERY + textwrap.dedent(source)) == "all done\n"
 
 
 def test_reloading_the_module(python):

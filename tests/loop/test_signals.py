@@ -661,6 +661,97 @@ def test_closing_the_inherited_loop_in_a_child():
     assert done.stdout == "done\n", done.stderr
 
 
+@beyond_stdlib("its close() takes the parent's descriptors out of the shared epoll set")
+def test_closing_the_inherited_loop_with_transports_in_a_child():
+    done = python(
+        """
+        import asyncio, gc, impl, os, warnings
+
+        warnings.simplefilter("ignore")
+        loop = impl.new_event_loop()
+        got = []
+
+        class Protocol(asyncio.Protocol):
+            def data_received(self, data):
+                got.append(data)
+
+        async def connect():
+            server = await loop.create_server(Protocol, "127.0.0.1", 0)
+            transport, _ = await loop.create_connection(Protocol, *server.sockets[0].getsockname())
+            return server, transport
+
+        server, transport = loop.run_until_complete(connect())
+        loop.call_later(100, print)
+        loop.run_in_executor(None, int)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                loop.close()
+                del server, transport
+                gc.collect()
+                new = impl.new_event_loop()
+                new.run_until_complete(asyncio.sleep(0.001))
+                new.close()
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, status
+
+        async def use():
+            transport.write(b"x")
+            while not got:
+                await asyncio.sleep(0)
+            transport.close()
+            server.close()
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        loop.run_until_complete(asyncio.wait_for(use(), 10))
+        loop.close()
+        print("done")
+        """
+    )
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_closing_the_loop_in_a_child_of_its_own_callback():
+    """The same row: forked in the middle of a turn, and the child goes back into it."""
+    done = python(
+        """
+        import impl, os, warnings
+
+        warnings.simplefilter("ignore")
+        loop = impl.new_event_loop()
+
+        def callback():
+            global pid
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    loop.close()
+                except BaseException:
+                    os._exit(3)
+            else:
+                loop.stop()
+
+        loop.call_soon(callback)
+        loop.call_soon(int)
+        try:
+            loop.run_forever()
+        except RuntimeError:
+            os._exit(7)  # the child
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status))
+        loop.close()
+        """
+    )
+    if not impl.IS_COROLLA:
+        pytest.skip("beyond asyncio: the child cannot close it")
+    assert done.stdout == "7\n", done.stderr
+
+
 def test_runner_and_ctrl_c():
     """Ctrl-C cancels the main task once, under a Runner (PITFALLS, signals)."""
     done = python(
@@ -733,7 +824,9 @@ def test_sigint_at_every_stage_of_a_run():
             assert sys.get_asyncgen_hooks() == hooks
         stop = True
         thread.join()
-        loop.run_until_complete(asyncio.sleep(0))
+        for _ in range(2):
+            loop.call_soon(loop.stop)  # and what interrupted rounds have left
+            loop.run_forever()
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
         missing = set(range(queued)) - set(ran)

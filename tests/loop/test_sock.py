@@ -891,10 +891,9 @@ def test_names_of_arguments(loop, run, pair):
     assert run(loop.sock_recv_into(sock=other, buf=buffer)) == 2
 
 
-def test_socket_of_a_transport(loop, run):
+def test_socket_of_a_transport(loop, run, listening):
     async def main():
-        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        transport, _ = await loop.create_connection(asyncio.Protocol, *listening.getsockname())
         fd = transport.get_extra_info("socket").fileno()
         with socket.socket(fileno=fd) as sock:
             with pytest.raises(RuntimeError, match=f"File descriptor {fd} is used by transport"):
@@ -904,8 +903,6 @@ def test_socket_of_a_transport(loop, run):
                 await loop.sock_sendall(sock, b"x")
             sock.detach()
         transport.abort()
-        server.close()
-        await server.wait_closed()
         await settle()
 
     run(main())

@@ -156,3 +156,47 @@ async def receive(peer: socket.socket, size: int) -> bytes:
         return bytes(data)
 
     return await asyncio.get_running_loop().run_in_executor(None, read)
+
+
+class Service:
+    """A server and the protocols it has made."""
+
+    def __init__(self, base=Recorder):
+        self.protocols = []
+        self.base = base
+        self._changed = asyncio.Event()
+
+    def factory(self):
+        protocol = self.base()
+        self.protocols.append(protocol)
+        self._changed.set()
+        return protocol
+
+    async def accepted(self, count):
+        while len(self.protocols) < count:
+            self._changed.clear()
+            await self._changed.wait()
+        for protocol in self.protocols[:count]:
+            await protocol.until(lambda: protocol.events)
+
+    async def start(self, **kwargs):
+        self.server = await asyncio.get_running_loop().create_server(self.factory, HOST, 0, **kwargs)
+        return self.server
+
+    def connect(self):
+        sock = socket.create_connection(self.server.sockets[0].getsockname())
+        sock.settimeout(30)
+        return sock
+
+
+@contextlib.asynccontextmanager
+async def serving(base=Recorder, **kwargs):
+    service = Service(base)
+    server = await service.start(**kwargs)
+    try:
+        yield service, server
+    finally:
+        server.close()
+        server.abort_clients()
+        await server.wait_closed()
+    await settled()

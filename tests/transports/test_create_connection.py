@@ -274,7 +274,9 @@ def test_names_without_addresses(names, local):
     names.run_until_complete(main())
 
 
-@pytest.mark.parametrize("infos", [[1], [(1, 2)], [("x", 1, 1, "", ())], [(2, 1, 6, "", None)], 7, [(2, 1, 6, "", ("name", 1))]])
+@pytest.mark.parametrize(
+    "infos", [[1], [(1, 2)], [("x", 1, 1, "", ())], [(2, 1, 6, "", None)], 7, [(2, 1, 6, "", ("name", 1))]]
+)
 def test_names_with_nonsense(names, infos):
     async def main():
         async def getaddrinfo(*args, **kwargs):
@@ -298,9 +300,24 @@ def test_bad_arguments(run):
                 (ValueError, "can not be specified at the same time", (HOST, 1), {"sock": stream}),
                 (ValueError, "A Stream Socket was expected, got <socket", (), {"sock": datagram}),
                 (ValueError, "server_hostname is only meaningful with ssl", (HOST, 1), {"server_hostname": "x"}),
-                (ValueError, "ssl_handshake_timeout is only meaningful with ssl", (HOST, 1), {"ssl_handshake_timeout": 1}),
-                (ValueError, "ssl_shutdown_timeout is only meaningful with ssl", (HOST, 1), {"ssl_shutdown_timeout": 1}),
-                (ValueError, "You must set server_hostname when using ssl without a host", (), {"ssl": True, "sock": stream}),
+                (
+                    ValueError,
+                    "ssl_handshake_timeout is only meaningful with ssl",
+                    (HOST, 1),
+                    {"ssl_handshake_timeout": 1},
+                ),
+                (
+                    ValueError,
+                    "ssl_shutdown_timeout is only meaningful with ssl",
+                    (HOST, 1),
+                    {"ssl_shutdown_timeout": 1},
+                ),
+                (
+                    ValueError,
+                    "You must set server_hostname when using ssl without a host",
+                    (),
+                    {"ssl": True, "sock": stream},
+                ),
                 (NotImplementedError, "create_connection.*ssl", (HOST, 1), {"ssl": True}),
                 (NotImplementedError, "create_connection.*ssl", (HOST, 1), {"ssl": context}),
                 (socket.gaierror, None, ("host.invalid", 1), {}),

@@ -114,7 +114,9 @@ def test_bad_arguments(run):
     async def main():
         async with connection() as (transport, protocol, peer):
             for bad in ("text", 1, None, [b"x"], object()):
-                with pytest.raises(TypeError, match=f"data argument must be a bytes-like object, not '{type(bad).__name__}'"):
+                with pytest.raises(
+                    TypeError, match=f"data argument must be a bytes-like object, not '{type(bad).__name__}'"
+                ):
                     transport.write(bad)
             for bad in (1, None):
                 with pytest.raises(TypeError):
@@ -250,7 +252,9 @@ def test_limits_of_zero_always_resume(run, writes):
             for _ in range(20):
                 for _ in range(writes):
                     transport.write(b"x" * 1000)
-                await protocol.until(lambda: protocol.names().count("pause_writing") == protocol.names().count("resume_writing"))
+                await protocol.until(
+                    lambda: protocol.names().count("pause_writing") == protocol.names().count("resume_writing")
+                )
                 assert transport.get_write_buffer_size() == 0
                 assert await receive(peer, 1000 * writes) == b"x" * 1000 * writes
             transport.write(b"y" * 20_000_000)
