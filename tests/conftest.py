@@ -39,6 +39,12 @@ def pytest_configure(config: pytest.Config) -> None:
     stderr_fd = os.dup(2)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Every test ends in a few full collections: what was there before the first need not be looked at each time.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     marker = item.get_closest_marker("timeout")

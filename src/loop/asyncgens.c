@@ -9,8 +9,7 @@ loop_asyncgen_firstiter(PyObject *loop, PyObject *agen)
     LoopObject *self = (LoopObject *)loop;
     corolla_state *state = loop_core(loop)->state;
     if (self->asyncgens_shutdown &&
-        PyErr_ResourceWarning(loop, 1,
-                              "asynchronous generator %R was scheduled after loop.shutdown_asyncgens() call",
+        PyErr_ResourceWarning(loop, 1, "asynchronous generator %R was scheduled after loop.shutdown_asyncgens() call",
                               agen) < 0) {
         return NULL;
     }
@@ -52,8 +51,8 @@ loop_asyncgen_finalizer(PyObject *loop, PyObject *agen)
     }
     if (closing != NULL) {
         PyObject *stack[4] = {NULL, loop, create_task, closing};
-        handle = PyObject_VectorcallMethod(state->s.call_soon_threadsafe, stack + 1,
-                                           3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        handle = PyObject_VectorcallMethod(state->s.call_soon_threadsafe, stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                           NULL);
     }
     Py_XDECREF(create_task);
     Py_XDECREF(closing);
@@ -122,8 +121,7 @@ done:
 static int
 report_closing(corolla_state *state, PyObject *loop, PyObject *agen, PyObject *exc)
 {
-    PyObject *message =
-        PyUnicode_FromFormat("an error occurred during closing of asynchronous generator %R", agen);
+    PyObject *message = PyUnicode_FromFormat("an error occurred during closing of asynchronous generator %R", agen);
     PyObject *context = message == NULL ? NULL : PyDict_New();
     PyObject *done = NULL;
     if (context != NULL && PyDict_SetItem(context, state->s.message, message) == 0 &&
@@ -197,7 +195,7 @@ static const corolla_coro_spec asyncgens_spec = {
 };
 
 PyDoc_STRVAR(shutdown_asyncgens_doc, "shutdown_asyncgens($self)\n--\n\n"
-"Close the asynchronous generators that have been begun and not finished.");
+                                     "Close the asynchronous generators that have been begun and not finished.");
 
 static PyObject *
 loop_shutdown_asyncgens(PyObject *loop, PyObject *unused)

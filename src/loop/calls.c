@@ -96,12 +96,18 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
         return NULL;
     }
     PyObject *handle = corolla_handle_new(core, args[0], args + 1, nargs - 1, context);
-    if (handle == NULL) {
+    /* Making it may have let other threads run, and one of them close the loop. */
+    if (handle == NULL || corolla_core_check_closed(core) < 0) {
+        Py_XDECREF(handle);
         return NULL;
     }
-    /* A loop that does not run, or runs here, is not in a poll: its queue is ours while we hold the lock. */
+    /* A loop that does not run, or runs here, is not in a poll: its queue is ours while we hold the lock. Making the
+     * handle may have run other code, or another thread, that closed it. */
     int rc;
-    if (!core->running || core->thread == PyThread_get_thread_ident()) {
+    if (core->closed) {
+        rc = -ESHUTDOWN;
+    }
+    else if (!core->running || core->thread == PyThread_get_thread_ident()) {
         rc = corolla_reactor_post(&core->reactor, corolla_handle_job, Py_NewRef(handle));
     }
     else {

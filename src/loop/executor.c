@@ -66,7 +66,8 @@ post_to_loop(PyObject *future, PyMethodDef *fn, PyObject *arg)
     if (handle == NULL) {
         return -1;
     }
-    int rc = corolla_inbox_post(core->reactor.inbox, corolla_handle_job, handle);
+    /* Making it may have let other threads run: closed in between, the loop has no inbox. */
+    int rc = core->closed ? -ESHUTDOWN : corolla_inbox_post(core->reactor.inbox, corolla_handle_job, handle);
     if (rc < 0) {
         Py_DECREF(handle);
     }
@@ -258,9 +259,10 @@ get_default_executor(LoopObject *self)
 static const char *const run_names[] = {"executor", "func", NULL};
 static const corolla_signature run_sig = {"run_in_executor", run_names, 2, 2, NULL};
 
-PyDoc_STRVAR(run_in_executor_doc, "run_in_executor($self, executor, func, *args)\n--\n\n"
-"Have an executor call func(*args); returns a future of what it gives.\n\n"
-"executor: a concurrent.futures.Executor, or None for the loop's default one, a thread pool.");
+PyDoc_STRVAR(run_in_executor_doc,
+             "run_in_executor($self, executor, func, *args)\n--\n\n"
+             "Have an executor call func(*args); returns a future of what it gives.\n\n"
+             "executor: a concurrent.futures.Executor, or None for the loop's default one, a thread pool.");
 
 static PyObject *
 loop_run_in_executor(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -306,7 +308,7 @@ static const char *const set_names[] = {"executor", NULL};
 static const corolla_signature set_sig = {"set_default_executor", set_names, 1, 1, NULL};
 
 PyDoc_STRVAR(set_default_executor_doc, "set_default_executor($self, executor)\n--\n\n"
-"Make a ThreadPoolExecutor the one that run_in_executor(None, ...) uses.");
+                                       "Make a ThreadPoolExecutor the one that run_in_executor(None, ...) uses.");
 
 static PyObject *
 loop_set_default_executor(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -506,8 +508,8 @@ static corolla_step
 shutdown_give_up(corolla_coro *co, ShutdownState *st)
 {
     /* The frame above a coroutine in C is the one that awaits it. */
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "The executor did not finishing joining its threads within %S seconds.",
-                         st->timeout) < 0 ||
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                         "The executor did not finishing joining its threads within %S seconds.", st->timeout) < 0 ||
         shut_executor_down(co->state, st->executor, false) < 0) {
         return COROLLA_RAISE;
     }
@@ -566,9 +568,10 @@ static const corolla_coro_spec shutdown_spec = {
 static const char *const shutdown_names[] = {"timeout", NULL};
 static const corolla_signature shutdown_sig = {"shutdown_default_executor", shutdown_names, 0, 1, NULL};
 
-PyDoc_STRVAR(shutdown_default_executor_doc, "shutdown_default_executor($self, timeout=None)\n--\n\n"
-"Wait until the default executor's threads have ended; it takes no more work.\n\n"
-"timeout: seconds, after which a RuntimeWarning is given and the threads are left to themselves.");
+PyDoc_STRVAR(shutdown_default_executor_doc,
+             "shutdown_default_executor($self, timeout=None)\n--\n\n"
+             "Wait until the default executor's threads have ended; it takes no more work.\n\n"
+             "timeout: seconds, after which a RuntimeWarning is given and the threads are left to themselves.");
 
 static PyObject *
 loop_shutdown_default_executor(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

@@ -18,29 +18,31 @@ later_coroutine(PyObject *loop, const corolla_coro_spec *spec)
     return (PyObject *)corolla_coro_new(loop_core(loop)->state, spec);
 }
 
-#define EACH_LATER(X)                                                                                                \
-    X(sock_recvfrom) X(sock_recvfrom_into) X(sock_sendto) X(sock_sendfile) X(sendfile) X(start_tls)                  \
-    X(create_unix_server) X(create_unix_connection) X(create_datagram_endpoint) X(connect_accepted_socket)           \
-    X(connect_read_pipe) X(connect_write_pipe) X(subprocess_exec) X(subprocess_shell)
+#define EACH_LATER(X)                                                                                        \
+    X(sock_recvfrom)                                                                                         \
+    X(sock_recvfrom_into)                                                                                    \
+    X(sock_sendto) X(sock_sendfile) X(sendfile) X(start_tls) X(create_unix_server) X(create_unix_connection) \
+        X(create_datagram_endpoint) X(connect_accepted_socket) X(connect_read_pipe) X(connect_write_pipe)    \
+            X(subprocess_exec) X(subprocess_shell)
 
-#define X(call)                                                                                                      \
-    static const corolla_coro_spec call##_spec = {                                                                   \
-        .name = #call,                                                                                               \
-        .qualname = "EventLoop." #call,                                                                              \
-        .step = later_step,                                                                                          \
-    };                                                                                                               \
-    static PyObject *loop_##call(PyObject *loop, PyObject *args, PyObject *kwargs)                                   \
-    {                                                                                                                \
-        return later_coroutine(loop, &call##_spec);                                                                  \
+#define X(call)                                                                    \
+    static const corolla_coro_spec call##_spec = {                                 \
+        .name = #call,                                                             \
+        .qualname = "EventLoop." #call,                                            \
+        .step = later_step,                                                        \
+    };                                                                             \
+    static PyObject *loop_##call(PyObject *loop, PyObject *args, PyObject *kwargs) \
+    {                                                                              \
+        return later_coroutine(loop, &call##_spec);                                \
     }
 EACH_LATER(X)
 #undef X
 
 PyMethodDef corolla_loop_later_methods[] = {
-#define X(call)                                                                                                      \
-    {#call, (PyCFunction)(void (*)(void))loop_##call, METH_VARARGS | METH_KEYWORDS,                                  \
+#define X(call)                                                                     \
+    {#call, (PyCFunction)(void (*)(void))loop_##call, METH_VARARGS | METH_KEYWORDS, \
      #call "($self, *args, **kwargs)\n--\n\nNot built yet: raises NotImplementedError."},
     EACH_LATER(X)
 #undef X
-    {NULL, NULL, 0, NULL},
+        {NULL, NULL, 0, NULL},
 };

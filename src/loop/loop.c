@@ -6,6 +6,20 @@
 
 /* ---- Which methods are somebody else's ---------------------------------------------------- */
 
+/* For a loop whose time() is overridden: its clock decides what is due. */
+static int
+overridden_clock(void *ctx, int64_t *now)
+{
+    corolla_core_leave_task(loop_core(ctx));
+    return corolla_core_now(loop_core(ctx), now);
+}
+
+static void
+choose_clock(corolla_core *core)
+{
+    core->reactor.hooks.clock = core->overridden & COROLLA_OWN_TIME ? overridden_clock : NULL;
+}
+
 static const struct {
     size_t name; /* offset into corolla_state.s */
     unsigned bit;
@@ -64,6 +78,7 @@ loop_setattro(PyObject *self, PyObject *name, PyObject *value)
         if (same == 0 && !PyErr_Occurred()) {
             if (value != NULL) {
                 core->overridden |= hooks[i].bit;
+                choose_clock(core);
                 break;
             }
             unsigned others = core->overridden & ~hooks[i].bit;
@@ -71,6 +86,7 @@ loop_setattro(PyObject *self, PyObject *name, PyObject *value)
                 return -1;
             }
             core->overridden = others | (core->overridden & hooks[i].bit);
+            choose_clock(core);
             break;
         }
     }
@@ -101,13 +117,6 @@ after_poll(void *ctx, int rc)
     }
     /* Signal handlers written in Python run here when no Python code is running. */
     return PyErr_CheckSignals();
-}
-
-/* For a loop whose time() is overridden: its clock decides what is due. */
-static int
-overridden_clock(void *ctx, int64_t *now)
-{
-    return corolla_core_now(loop_core(ctx), now);
 }
 
 /* ---- Making ------------------------------------------------------------------------------ */
@@ -159,9 +168,11 @@ loop_tp_init(PyObject *obj, PyObject *args, PyObject *kwargs)
     PyObject *debug = ask_debug_mode();
     int is_debug = debug == NULL ? -1 : PyObject_IsTrue(debug);
     Py_XDECREF(debug);
+    unsigned instance = core->overridden; /* attributes set before this __init__ was called */
     if (is_debug < 0 || find_overrides(obj, core) < 0) {
         return -1;
     }
+    core->overridden |= instance;
     int err = corolla_reactor_init(&core->reactor);
     if (err < 0) {
         errno = -err;
@@ -171,9 +182,9 @@ loop_tp_init(PyObject *obj, PyObject *args, PyObject *kwargs)
     core->reactor.hooks = (corolla_hooks){
         .before_poll = before_poll,
         .after_poll = after_poll,
-        .clock = core->overridden & COROLLA_OWN_TIME ? overridden_clock : NULL,
         .ctx = self,
     };
+    choose_clock(core);
     core->debug = is_debug;
     core->slow_callback = 0.1;
     core->pid = getpid();
@@ -200,6 +211,8 @@ drop_job(corolla_job_fn fn, void *arg, void *ctx)
     (void)ctx;
     if (corolla_job_owns_object(fn) || corolla_transports_own_job(fn)) {
         if (fn == corolla_handle_job && ((corolla_handle *)arg)->timer) {
+            /* If its job was queued: that is no more, and cancel() has nothing to revoke. */
+            corolla_timer_fired(&((corolla_timer_handle *)arg)->timer);
             ((corolla_timer_handle *)arg)->scheduled = false;
         }
         Py_DECREF((PyObject *)arg);

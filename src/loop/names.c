@@ -294,12 +294,13 @@ ask_address(NameState *st)
         goto fail;
     }
     ok = -1;
-    if (PySys_Audit("socket.getaddrinfo", "OOiii", st->args[HOST], st->args[PORT], hints.ai_family,
-                    hints.ai_socktype, hints.ai_protocol) < 0) {
+    if (PySys_Audit("socket.getaddrinfo", "OOiii", st->args[HOST], st->args[PORT], hints.ai_family, hints.ai_socktype,
+                    hints.ai_protocol) < 0) {
         goto fail;
     }
     future = corolla_future_new(core);
-    if (future == NULL) {
+    if (future == NULL || corolla_core_check_closed(core) < 0) {
+        Py_XDECREF(future); /* encoding a name, or an audit hook, may have run anybody's code */
         goto fail;
     }
     st->lookup.query.done = lookup_done;
@@ -400,8 +401,8 @@ log_question(corolla_core *core, NameState *st)
     for (int i = FAMILY; st->message != NULL && i <= FLAGS; i++) {
         int given = PyObject_IsTrue(st->args[i]);
         if (given != 0) {
-            PyObject *more = given < 0 ? NULL
-                                       : PyUnicode_FromFormat("%U, %s=%R", st->message, names[i - FAMILY], st->args[i]);
+            PyObject *more =
+                given < 0 ? NULL : PyUnicode_FromFormat("%U, %s=%R", st->message, names[i - FAMILY], st->args[i]);
             Py_SETREF(st->message, more);
         }
     }
@@ -527,7 +528,8 @@ ask_name(NameState *st)
         return -1;
     }
     PyObject *future = corolla_future_new(core);
-    if (future == NULL) {
+    if (future == NULL || corolla_core_check_closed(core) < 0) {
+        Py_XDECREF(future);
         return -1;
     }
     st->lookup.query.done = lookup_done;
@@ -609,7 +611,7 @@ static const char *const address_names[] = {"host", "port", "family", "type", "p
 static const corolla_signature address_sig = {"getaddrinfo", address_names, 2, 2, NULL};
 
 PyDoc_STRVAR(getaddrinfo_doc, "getaddrinfo($self, host, port, *, family=0, type=0, proto=0, flags=0)\n--\n\n"
-"socket.getaddrinfo(), without blocking the loop.");
+                              "socket.getaddrinfo(), without blocking the loop.");
 
 static PyObject *
 loop_getaddrinfo_method(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -625,7 +627,7 @@ static const char *const name_names[] = {"sockaddr", "flags", NULL};
 static const corolla_signature name_sig = {"getnameinfo", name_names, 1, 2, NULL};
 
 PyDoc_STRVAR(getnameinfo_doc, "getnameinfo($self, sockaddr, flags=0)\n--\n\n"
-"socket.getnameinfo(), without blocking the loop.");
+                              "socket.getnameinfo(), without blocking the loop.");
 
 static PyObject *
 loop_getnameinfo_method(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -663,8 +665,8 @@ loop_getaddrinfo(PyObject *loop, PyObject *host, PyObject *port, int family, int
         made++;
     }
     if (made == 4) {
-        awaitable = PyObject_VectorcallMethod(state->s.getaddrinfo, stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                              names);
+        awaitable =
+            PyObject_VectorcallMethod(state->s.getaddrinfo, stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
     }
     while (made > 0) {
         Py_DECREF(stack[4 + --made]);
@@ -683,8 +685,7 @@ port_number(PyObject *port, PyObject **number)
     }
     else {
         *number = PyNumber_Long(port);
-        if (*number == NULL &&
-            (PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError))) {
+        if (*number == NULL && (PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError))) {
             PyErr_Clear();
             return 0;
         }
@@ -709,8 +710,7 @@ literal_family(const char *text, int family)
 PyObject *
 loop_ipaddr_info(PyObject *host, PyObject *port, int family, int type, int proto, long flowinfo, long scope_id)
 {
-    if ((proto != 0 && proto != IPPROTO_TCP && proto != IPPROTO_UDP) ||
-        (type != SOCK_STREAM && type != SOCK_DGRAM)) {
+    if ((proto != 0 && proto != IPPROTO_TCP && proto != IPPROTO_UDP) || (type != SOCK_STREAM && type != SOCK_DGRAM)) {
         Py_RETURN_NONE;
     }
     proto = type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;

@@ -20,7 +20,7 @@ struct corolla_reader {
     corolla_watch watch;
     LoopObject *loop; /* borrowed: it owns the entry */
     int fd;
-    PyObject *file;   /* owned: the object add_reader() was given in place of a number, or NULL */
+    PyObject *file; /* owned: the object add_reader() was given in place of a number, or NULL */
     Side sides[SIDES];
 };
 typedef struct corolla_reader Entry;
@@ -239,7 +239,11 @@ entry_watch(Entry *entry, unsigned event)
 {
     /* Somebody is there already: is it the same descriptor still, or one that was given the number? */
     if (entry->watch.reactor == NULL ? entry_interest(entry) != 0 : !corolla_watch_alive(&entry->watch)) {
+        corolla_core *core = &entry->loop->head.core;
         entry_forget(entry);
+        if (corolla_core_check_closed(core) < 0) {
+            return -1; /* what was dropped has closed the loop, and the entry is no more */
+        }
     }
     unsigned wanted = entry_interest(entry) | event;
     int rc = entry->watch.reactor != NULL
@@ -293,8 +297,7 @@ entry_ready(corolla_watch *watch, unsigned events)
         }
         handles[i] = Py_XNewRef(side->handle);
     }
-    if (futures[READING] != NULL || futures[WRITING] != NULL || dropped[READING] != NULL ||
-        dropped[WRITING] != NULL) {
+    if (futures[READING] != NULL || futures[WRITING] != NULL || dropped[READING] != NULL || dropped[WRITING] != NULL) {
         entry_relax(entry);
     }
     /* From here on the entry is not looked at. A handle that was replaced or removed meanwhile is cancelled: the event
@@ -327,25 +330,20 @@ int
 loop_wait_start(LoopObject *self, loop_wait *wait, int fd, unsigned event)
 {
     corolla_core *core = &self->head.core;
-    if (corolla_core_check_closed(core) < 0) {
-        return -1;
-    }
-    PyObject *shown = PyLong_FromLong(fd);
-    if (shown == NULL) {
-        return -1;
-    }
-    int rc = fd < 0 ? -1 : loop_check_no_transport(self, fd, shown);
     if (fd < 0) {
-        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %R", shown);
-    }
-    Py_DECREF(shown);
-    Entry *entry = rc < 0 ? NULL : entry_get(self, fd);
-    PyObject *future = entry == NULL ? NULL : corolla_future_new(core);
-    if (future == NULL) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %d", fd);
         return -1;
     }
-    if (entry_watch(entry, event) < 0) {
-        Py_DECREF(future);
+    PyObject *future = corolla_future_new(core);
+    PyObject *shown = future == NULL ? NULL : PyLong_FromLong(fd);
+    Entry *entry = NULL;
+    /* Last, for a collection may run anybody's code. */
+    if (shown != NULL && corolla_core_check_closed(core) == 0 && loop_check_no_transport(self, fd, shown) == 0) {
+        entry = entry_get(self, fd);
+    }
+    Py_XDECREF(shown);
+    if (entry == NULL || entry_watch(entry, event) < 0) {
+        Py_XDECREF(future);
         return -1;
     }
     wait->side = event == COROLLA_READABLE ? READING : WRITING;
@@ -394,11 +392,15 @@ add_handle(PyObject *loop, const corolla_signature *sig, unsigned side, PyObject
         return NULL;
     }
     int fd = loop_fileno(out[0]);
-    if (fd < 0 || loop_check(loop) < 0 || loop_check_no_transport(self, fd, out[0]) < 0) {
+    if (fd < 0) {
         return NULL;
     }
     PyObject *handle = corolla_handle_new(core, out[1], rest, count, NULL);
-    Entry *entry = handle == NULL ? NULL : entry_get(self, fd);
+    Entry *entry = NULL;
+    /* Only now: making the handle may have run anybody's code. */
+    if (handle != NULL && loop_check(loop) == 0 && loop_check_no_transport(self, fd, out[0]) == 0) {
+        entry = entry_get(self, fd);
+    }
     if (entry == NULL || entry_watch(entry, side_event[side]) < 0) {
         Py_XDECREF(handle);
         return NULL;
@@ -529,8 +531,8 @@ static const corolla_signature remove_reader_sig = {"remove_reader", remove_name
 static const corolla_signature remove_writer_sig = {"remove_writer", remove_names, 1, 1, NULL};
 
 PyDoc_STRVAR(add_reader_doc, "add_reader($self, fd, callback, *args)\n--\n\n"
-"Call callback(*args) whenever fd can be read from, until remove_reader().\n\n"
-"fd: a number, or an object with fileno(). A second call replaces the callback.");
+                             "Call callback(*args) whenever fd can be read from, until remove_reader().\n\n"
+                             "fd: a number, or an object with fileno(). A second call replaces the callback.");
 
 static PyObject *
 loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -539,8 +541,8 @@ loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
 }
 
 PyDoc_STRVAR(add_writer_doc, "add_writer($self, fd, callback, *args)\n--\n\n"
-"Call callback(*args) whenever fd can be written to, until remove_writer().\n\n"
-"fd: a number, or an object with fileno(). A second call replaces the callback.");
+                             "Call callback(*args) whenever fd can be written to, until remove_writer().\n\n"
+                             "fd: a number, or an object with fileno(). A second call replaces the callback.");
 
 static PyObject *
 loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -549,7 +551,7 @@ loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
 }
 
 PyDoc_STRVAR(remove_reader_doc, "remove_reader($self, fd)\n--\n\n"
-"Stop what add_reader() began. True if there was something to stop.");
+                                "Stop what add_reader() began. True if there was something to stop.");
 
 static PyObject *
 loop_remove_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -558,7 +560,7 @@ loop_remove_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
 }
 
 PyDoc_STRVAR(remove_writer_doc, "remove_writer($self, fd)\n--\n\n"
-"Stop what add_writer() began. True if there was something to stop.");
+                                "Stop what add_writer() began. True if there was something to stop.");
 
 static PyObject *
 loop_remove_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -569,7 +571,9 @@ loop_remove_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
 PyMethodDef corolla_loop_reader_methods[] = {
     {"add_reader", (PyCFunction)(void (*)(void))loop_add_reader, METH_FASTCALL | METH_KEYWORDS, add_reader_doc},
     {"add_writer", (PyCFunction)(void (*)(void))loop_add_writer, METH_FASTCALL | METH_KEYWORDS, add_writer_doc},
-    {"remove_reader", (PyCFunction)(void (*)(void))loop_remove_reader, METH_FASTCALL | METH_KEYWORDS, remove_reader_doc},
-    {"remove_writer", (PyCFunction)(void (*)(void))loop_remove_writer, METH_FASTCALL | METH_KEYWORDS, remove_writer_doc},
+    {"remove_reader", (PyCFunction)(void (*)(void))loop_remove_reader, METH_FASTCALL | METH_KEYWORDS,
+     remove_reader_doc},
+    {"remove_writer", (PyCFunction)(void (*)(void))loop_remove_writer, METH_FASTCALL | METH_KEYWORDS,
+     remove_writer_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -185,6 +185,10 @@ run_turns(LoopObject *self)
 {
     corolla_core *core = &self->head.core;
     for (;;) {
+        if (corolla_ring_count(&core->reactor.ring) == 0) {
+            /* This turn may sleep. Leaving drops references, and what that queues is to be seen before. */
+            corolla_core_leave_task(core);
+        }
         int rc = corolla_reactor_turn(&core->reactor);
         if (rc < 0) {
             if (!PyErr_Occurred()) {
@@ -310,12 +314,14 @@ static void
 retrieve(corolla_state *state, PyObject *future)
 {
     PyObject *raised = PyErr_GetRaisedException();
-    PyObject *answer = PyObject_CallMethodNoArgs(future, state->s.done);
-    if (answer != NULL && PyObject_IsTrue(answer) > 0) {
+    PyObject *done = PyObject_CallMethodNoArgs(future, state->s.done);
+    PyObject *cancelled = done == NULL ? NULL : PyObject_CallMethodNoArgs(future, state->s.cancelled);
+    if (cancelled != NULL && PyObject_IsTrue(done) > 0 && PyObject_IsTrue(cancelled) == 0) {
         PyObject *exc = PyObject_CallMethodNoArgs(future, state->s.exception);
-        Py_XDECREF(exc); /* CancelledError: there is nothing to retrieve */
+        Py_XDECREF(exc);
     }
-    Py_XDECREF(answer);
+    Py_XDECREF(cancelled);
+    Py_XDECREF(done);
     PyErr_Clear();
     PyErr_SetRaisedException(raised);
 }

@@ -160,16 +160,16 @@ list_hosts(PyObject *host)
 static int
 add_infos(ServeState *st, PyObject *host, PyObject *found)
 {
-    PyObject *list = PySequence_Tuple(found);
+    int any = PyObject_IsTrue(found);
+    if (any == 0) {
+        PyErr_Format(PyExc_OSError, "getaddrinfo(%R) returned empty list", host);
+    }
+    PyObject *list = any > 0 ? PySequence_Tuple(found) : NULL;
     Py_DECREF(found);
     if (list == NULL) {
         return -1;
     }
     int rc = -1;
-    if (PyTuple_GET_SIZE(list) == 0) {
-        PyErr_Format(PyExc_OSError, "getaddrinfo(%R) returned empty list", host);
-        goto fail;
-    }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(list); i++) {
         PyObject *info = PyTuple_GET_ITEM(list, i);
         if (!PyTuple_Check(info) || PyTuple_GET_SIZE(info) != 5) {

@@ -304,8 +304,7 @@ install_receiver(corolla_state *state, PyObject *sig, PyObject *receiver)
     PyObject *before = PyObject_CallFunctionObjArgs(state->signal_signal, sig, receiver, NULL);
     if (before == NULL) {
         if (PyErr_ExceptionMatches(PyExc_ValueError)) {
-            PyErr_SetString(PyExc_RuntimeError,
-                            "set_wakeup_fd only works in main thread of the main interpreter");
+            PyErr_SetString(PyExc_RuntimeError, "set_wakeup_fd only works in main thread of the main interpreter");
         }
         return -1;
     }
@@ -399,9 +398,10 @@ put_back(PyObject *handlers, PyObject *sig, PyObject *before)
 static const char *const add_names[] = {"sig", "callback", NULL};
 static const corolla_signature add_sig = {"add_signal_handler", add_names, 2, 2, NULL};
 
-PyDoc_STRVAR(add_signal_handler_doc, "add_signal_handler($self, sig, callback, *args)\n--\n\n"
-"Call callback(*args) from the loop whenever the signal arrives. Main thread only.\n\n"
-"sig: a number, as those in the signal module. A second call for the same signal replaces the callback.");
+PyDoc_STRVAR(add_signal_handler_doc,
+             "add_signal_handler($self, sig, callback, *args)\n--\n\n"
+             "Call callback(*args) from the loop whenever the signal arrives. Main thread only.\n\n"
+             "sig: a number, as those in the signal module. A second call for the same signal replaces the callback.");
 
 static PyObject *
 loop_add_signal_handler(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -456,7 +456,7 @@ static const char *const remove_names[] = {"sig", NULL};
 static const corolla_signature remove_sig = {"remove_signal_handler", remove_names, 1, 1, NULL};
 
 PyDoc_STRVAR(remove_signal_handler_doc, "remove_signal_handler($self, sig)\n--\n\n"
-"Stop what add_signal_handler() began. True if there was something to stop.");
+                                        "Stop what add_signal_handler() began. True if there was something to stop.");
 
 static PyObject *
 loop_remove_signal_handler(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -488,8 +488,8 @@ loop_remove_signal_handler(PyObject *loop, PyObject *const *args, Py_ssize_t nar
 PyMethodDef corolla_loop_signal_methods[] = {
     {"add_signal_handler", (PyCFunction)(void (*)(void))loop_add_signal_handler, METH_FASTCALL | METH_KEYWORDS,
      add_signal_handler_doc},
-    {"remove_signal_handler", (PyCFunction)(void (*)(void))loop_remove_signal_handler,
-     METH_FASTCALL | METH_KEYWORDS, remove_signal_handler_doc},
+    {"remove_signal_handler", (PyCFunction)(void (*)(void))loop_remove_signal_handler, METH_FASTCALL | METH_KEYWORDS,
+     remove_signal_handler_doc},
     {NULL, NULL, 0, NULL},
 };
 

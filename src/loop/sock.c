@@ -13,13 +13,13 @@ typedef enum { FAILED = -1, DONE, AGAIN } Attempt;
 
 typedef struct SockState {
     loop_wait wait;
-    PyObject *loop;    /* owned */
-    PyObject *sock;    /* owned */
-    PyObject *arg;     /* owned: size, buffer, data or address; NULL for sock_accept() */
-    PyObject *rest;    /* owned: of sock_sendall(), a memoryview of data's bytes; of sock_connect(), a look-up; or NULL */
-    Py_buffer view;    /* of sock_sendall(), while has_view is set */
+    PyObject *loop; /* owned */
+    PyObject *sock; /* owned */
+    PyObject *arg;  /* owned: size, buffer, data or address; NULL for sock_accept() */
+    PyObject *rest; /* owned: of sock_sendall(), a memoryview of data's bytes; of sock_connect(), a look-up; or NULL */
+    Py_buffer view; /* of sock_sendall(), while has_view is set */
     bool has_view;
-    bool plain;        /* sock is a socket.socket and nothing more */
+    bool plain; /* sock is a socket.socket and nothing more */
     bool connecting;
     Py_ssize_t sent;
 } SockState;
@@ -251,8 +251,8 @@ send_plain(corolla_state *state, SockState *st)
     if (fd == -2) {
         return FAILED;
     }
-    ssize_t n = send(fd, (char *)st->view.buf + st->sent, (size_t)(st->view.len - st->sent),
-                     MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n =
+        send(fd, (char *)st->view.buf + st->sent, (size_t)(st->view.len - st->sent), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0) {
         return call_failed();
     }
@@ -594,14 +594,14 @@ connect_step(corolla_coro *co, PyObject *value)
     COROLLA_END(co);
 }
 
-#define SOCK_SPEC(call, body)                                                                                        \
-    static const corolla_coro_spec call##_spec = {                                                                   \
-        .name = #call,                                                                                               \
-        .qualname = "EventLoop." #call,                                                                              \
-        .size = sizeof(SockState),                                                                                   \
-        .step = body,                                                                                                \
-        .traverse = sock_traverse,                                                                                   \
-        .clear = sock_clear,                                                                                         \
+#define SOCK_SPEC(call, body)                      \
+    static const corolla_coro_spec call##_spec = { \
+        .name = #call,                             \
+        .qualname = "EventLoop." #call,            \
+        .size = sizeof(SockState),                 \
+        .step = body,                              \
+        .traverse = sock_traverse,                 \
+        .clear = sock_clear,                       \
     }
 
 SOCK_SPEC(sock_recv, recv_step);
@@ -634,12 +634,12 @@ sock_coroutine(PyObject *loop, const corolla_coro_spec *spec, const corolla_sign
     return (PyObject *)co;
 }
 
-#define SOCK_METHOD(call, count, ...)                                                                                \
-    static const char *const call##_names[] = {__VA_ARGS__, NULL};                                                   \
-    static const corolla_signature call##_sig = {#call, call##_names, count, count, NULL};                           \
-    static PyObject *loop_##call(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)         \
-    {                                                                                                                \
-        return sock_coroutine(loop, &call##_spec, &call##_sig, args, nargs, kwnames);                                \
+#define SOCK_METHOD(call, count, ...)                                                                        \
+    static const char *const call##_names[] = {__VA_ARGS__, NULL};                                           \
+    static const corolla_signature call##_sig = {#call, call##_names, count, count, NULL};                   \
+    static PyObject *loop_##call(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) \
+    {                                                                                                        \
+        return sock_coroutine(loop, &call##_spec, &call##_sig, args, nargs, kwnames);                        \
     }
 
 SOCK_METHOD(sock_recv, 2, "sock", "n")
@@ -649,24 +649,22 @@ SOCK_METHOD(sock_connect, 2, "sock", "address")
 SOCK_METHOD(sock_accept, 1, "sock")
 
 PyDoc_STRVAR(sock_recv_doc, "sock_recv($self, sock, n)\n--\n\n"
-"Up to n bytes from a non-blocking socket, as soon as there are any; b'' at its end.");
+                            "Up to n bytes from a non-blocking socket, as soon as there are any; b'' at its end.");
 PyDoc_STRVAR(sock_recv_into_doc, "sock_recv_into($self, sock, buf)\n--\n\n"
-"The same into a writable buffer; gives how many bytes came.");
+                                 "The same into a writable buffer; gives how many bytes came.");
 PyDoc_STRVAR(sock_sendall_doc, "sock_sendall($self, sock, data)\n--\n\n"
-"Send all of a buffer through a non-blocking socket.");
+                               "Send all of a buffer through a non-blocking socket.");
 PyDoc_STRVAR(sock_connect_doc, "sock_connect($self, sock, address)\n--\n\n"
-"Connect a non-blocking socket to an address; names are looked up.");
+                               "Connect a non-blocking socket to an address; names are looked up.");
 PyDoc_STRVAR(sock_accept_doc, "sock_accept($self, sock)\n--\n\n"
-"Accept a connection: (conn, address), conn a non-blocking socket.");
+                              "Accept a connection: (conn, address), conn a non-blocking socket.");
 
-#define SOCK_ENTRY(call)                                                                                             \
-    {#call, (PyCFunction)(void (*)(void))loop_##call, METH_FASTCALL | METH_KEYWORDS, call##_doc}
+#define SOCK_ENTRY(call)                                                                           \
+    {                                                                                              \
+#call, (PyCFunction)(void (*)(void))loop_##call, METH_FASTCALL | METH_KEYWORDS, call##_doc \
+    }
 
 PyMethodDef corolla_loop_sock_methods[] = {
-    SOCK_ENTRY(sock_recv),
-    SOCK_ENTRY(sock_recv_into),
-    SOCK_ENTRY(sock_sendall),
-    SOCK_ENTRY(sock_connect),
-    SOCK_ENTRY(sock_accept),
-    {NULL, NULL, 0, NULL},
+    SOCK_ENTRY(sock_recv),    SOCK_ENTRY(sock_recv_into), SOCK_ENTRY(sock_sendall),
+    SOCK_ENTRY(sock_connect), SOCK_ENTRY(sock_accept),    {NULL, NULL, 0, NULL},
 };

@@ -128,7 +128,8 @@ sleep_step(corolla_coro *co, PyObject *value)
         return COROLLA_RAISE;
     }
     corolla_core *core = corolla_core_of(state, st->loop);
-    bool native = core != NULL && !(core->overridden & (COROLLA_OWN_CALL_AT | COROLLA_OWN_CALL_LATER));
+    bool native = core != NULL && !(core->overridden & (COROLLA_OWN_CALL_AT | COROLLA_OWN_CALL_LATER |
+                                                        COROLLA_OWN_CREATE_FUTURE));
     if ((native ? sleep_native(st, core) : sleep_foreign(st, state)) < 0) {
         return COROLLA_RAISE;
     }

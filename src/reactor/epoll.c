@@ -23,9 +23,10 @@ enum { FIRST_EVENTS = 256, MOST_EVENTS = 4096 };
 #define NS_PER_S INT64_C(1000000000)
 
 struct corolla_poller {
-    int fd;        /* owned */
-    int wakeup_fd; /* borrowed, -1 when there is none */
-    bool coarse;   /* no epoll_pwait2: milliseconds */
+    int fd;         /* owned */
+    int wakeup_fd;  /* borrowed, -1 when there is none */
+    bool coarse;    /* no epoll_pwait2: milliseconds */
+    unsigned forks; /* when it was made: a forked child shares the set with its parent, and must not change it */
     size_t capacity;
     struct epoll_event *events; /* owned */
 };
@@ -58,6 +59,7 @@ corolla_poller_create(corolla_poller **result)
         return err;
     }
     poller->wakeup_fd = -1;
+    poller->forks = forks_now();
     poller->fd = epoll_create1(EPOLL_CLOEXEC);
     if (poller->fd < 0) {
         err = -errno;
@@ -123,12 +125,18 @@ control(int epoll_fd, int op, int fd, struct epoll_event event)
 int
 corolla_poller_add(corolla_poller *poller, int fd, uint32_t generation, unsigned interest)
 {
+    if (poller->forks != forks_now()) {
+        return -EBADF;
+    }
     return control(poller->fd, EPOLL_CTL_ADD, fd, epoll_event_of(fd, generation, interest));
 }
 
 int
 corolla_poller_modify(corolla_poller *poller, int fd, uint32_t generation, unsigned interest)
 {
+    if (poller->forks != forks_now()) {
+        return -EBADF;
+    }
     return control(poller->fd, EPOLL_CTL_MOD, fd, epoll_event_of(fd, generation, interest));
 }
 
@@ -137,13 +145,18 @@ corolla_poller_del(corolla_poller *poller, int fd)
 {
     /* EBADF and ENOENT: it was closed behind our back. Mostly the registration went with it; where a
      * dup keeps it alive, its first event tells, and report() rebuilds the set. Nothing else can fail. */
-    (void)epoll_ctl(poller->fd, EPOLL_CTL_DEL, fd, NULL);
+    if (poller->forks == forks_now()) {
+        (void)epoll_ctl(poller->fd, EPOLL_CTL_DEL, fd, NULL);
+    }
 }
 
 bool
 corolla_poller_has(corolla_poller *poller, int fd, uint32_t generation, unsigned interest)
 {
     struct epoll_event event = epoll_event_of(fd, generation, interest);
+    if (poller->forks != forks_now()) {
+        return false;
+    }
     return epoll_ctl(poller->fd, EPOLL_CTL_MOD, fd, &event) == 0 || (errno != ENOENT && errno != EBADF);
 }
 
@@ -175,8 +188,7 @@ rebuild(corolla_reactor *r)
         if (watch == NULL || watch->interest == 0) {
             continue;
         }
-        err = control(fd, EPOLL_CTL_ADD, watch->fd,
-                      epoll_event_of(watch->fd, r->slots[i].generation, watch->interest));
+        err = control(fd, EPOLL_CTL_ADD, watch->fd, epoll_event_of(watch->fd, r->slots[i].generation, watch->interest));
         /* Closed behind our back, perhaps replaced by a file: forgotten, as the kernel forgets it. */
         if (err < 0 && err != -EBADF && err != -EPERM) {
             goto fail;

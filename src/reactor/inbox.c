@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { FIRST_CAPACITY = 64, KEPT_CAPACITY = 4096 };
 
@@ -22,7 +21,7 @@ corolla_inbox_new(void)
         return NULL;
     }
     atomic_init(&inbox->refs, 1);
-    inbox->pid = getpid();
+    inbox->forks = forks_now();
     int err = corolla_wakeup_open(&inbox->wakeup);
     if (err < 0) {
         free(inbox);
@@ -58,11 +57,11 @@ corolla_inbox_unref(corolla_inbox *inbox)
 void
 corolla_inbox_check_fork(corolla_inbox *inbox)
 {
-    pid_t pid = getpid();
-    if (likely(inbox->pid == pid)) {
+    unsigned forks = forks_now();
+    if (likely(inbox->forks == forks)) {
         return;
     }
-    inbox->pid = pid;
+    inbox->forks = forks;
     if (pthread_mutex_trylock(&inbox->lock) == 0) {
         pthread_mutex_unlock(&inbox->lock);
         return;

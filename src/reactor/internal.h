@@ -4,9 +4,7 @@
 
 #include "reactor.h"
 
-#include <unistd.h>
-
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -18,6 +16,17 @@ static inline bool
 job_is_queued(const corolla_ring *ring, uint64_t job)
 {
     return job > ring->head;
+}
+
+/* fork.c: how often this process and those before it were forked since corolla_watch_forks(). Who keeps the number it
+ * had can tell in a child that it was inherited. */
+extern atomic_uint corolla_forks;
+void corolla_watch_forks(void);
+
+static inline unsigned
+forks_now(void)
+{
+    return atomic_load_explicit(&corolla_forks, memory_order_relaxed);
 }
 
 /* reactor.c: the time for timers, on the owner's clock if it has one. <0: the hook's. */
@@ -54,12 +63,12 @@ struct corolla_inbox {
     /* the owner's thread only */
     corolla_job *out; /* owned; taken, on the way to the ring */
     size_t out_next, out_count, out_capacity;
-    pid_t pid; /* who made it: after a fork the lock may be held by a thread that is not there */
+    unsigned forks; /* when it was made: after another, the lock may be held by a thread that is not there */
     corolla_wakeup wakeup;
 };
 
-corolla_inbox *corolla_inbox_new(void);      /* NULL: errno tells why */
-void corolla_inbox_close(corolla_inbox *inbox); /* posts fail from here on; the jobs left are forgotten */
+corolla_inbox *corolla_inbox_new(void);              /* NULL: errno tells why */
+void corolla_inbox_close(corolla_inbox *inbox);      /* posts fail from here on; the jobs left are forgotten */
 void corolla_inbox_check_fork(corolla_inbox *inbox); /* before its lock is taken where a fork may lie between */
 /* Moves what was posted to the ring. 0, or -ENOMEM with the rest kept for the next time. */
 int corolla_inbox_take(corolla_reactor *r);
@@ -78,7 +87,7 @@ void corolla_signals_deliver(corolla_reactor *r);
 void corolla_signals_forget(corolla_reactor *r);
 
 /* resolver.c */
-int corolla_resolver_answer(void *arg);  /* the job that ends a look-up */
+int corolla_resolver_answer(void *arg);   /* the job that ends a look-up */
 void corolla_resolver_discard(void *arg); /* the same job, drained instead of run */
 void corolla_resolver_close(corolla_reactor *r);
 void corolla_resolver_abandon(corolla_reactor *r);

@@ -56,6 +56,7 @@ corolla_reactor_init(corolla_reactor *r)
     memset(r, 0, sizeof *r);
     list_init(&r->deferred);
     corolla_timers_init(&r->timers);
+    corolla_watch_forks();
     r->unpolled = MOST_UNPOLLED;
     if (atomic_load(&longest_unpolled) == 0) {
         atomic_store(&longest_unpolled, ticks_in(LONGEST_UNPOLLED));

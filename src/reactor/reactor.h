@@ -165,9 +165,9 @@ corolla_watch *corolla_watch_find(const corolla_reactor *r, int fd);
 
 /* How an owner steps in around a poll, and what time it is for it. Each may be NULL. */
 typedef struct corolla_hooks {
-    void (*before_poll)(void *ctx);         /* e.g. release a lock */
-    int (*after_poll)(void *ctx, int rc);   /* rc: count or -errno (-EINTR is ordinary); <0 leaves the turn */
-    int (*clock)(void *ctx, int64_t *now);  /* instead of CLOCK_MONOTONIC; <0 leaves the turn */
+    void (*before_poll)(void *ctx);        /* e.g. release a lock */
+    int (*after_poll)(void *ctx, int rc);  /* rc: count or -errno (-EINTR is ordinary); <0 leaves the turn */
+    int (*clock)(void *ctx, int64_t *now); /* instead of CLOCK_MONOTONIC; <0 leaves the turn */
     void *ctx;
 } corolla_hooks;
 
@@ -189,15 +189,15 @@ typedef struct corolla_slot {
 struct corolla_reactor {
     corolla_ring ring;
     corolla_timers timers;
-    corolla_hooks hooks;        /* set by the owner */
-    bool stopping;              /* no blocking; corolla_reactor_run() returns after this turn */
+    corolla_hooks hooks; /* set by the owner */
+    bool stopping;       /* no blocking; corolla_reactor_run() returns after this turn */
     bool in_turn;
-    uint64_t turns;             /* number of this turn */
-    unsigned unpolled;          /* turns since the last poll */
-    uint64_t polled_at;         /* in ticks of the processor's counter */
-    int64_t clock_read;         /* ns; first reading for the timers since the last poll, 0 before it */
-    corolla_deferred deferred;  /* list head */
-    corolla_slot *slots;        /* owned table, by descriptor */
+    uint64_t turns;            /* number of this turn */
+    unsigned unpolled;         /* turns since the last poll */
+    uint64_t polled_at;        /* in ticks of the processor's counter */
+    int64_t clock_read;        /* ns; first reading for the timers since the last poll, 0 before it */
+    corolla_deferred deferred; /* list head */
+    corolla_slot *slots;       /* owned table, by descriptor */
     size_t slot_count;
     size_t watch_count;
     corolla_poller *poller;     /* owned */
@@ -318,20 +318,20 @@ struct corolla_stream {
     int fd;                        /* borrowed: the owner closes it after corolla_stream_close() */
     bool reading;
     bool closed;
-    bool shut;                     /* shutdown(SHUT_WR) asked for */
+    bool shut; /* shutdown(SHUT_WR) asked for */
     bool fin_sent;
-    bool pressed;                  /* pressure(on) was told last */
-    bool socket;                   /* send/recv, else write/read */
-    uint8_t hold;                  /* learned: turns with several writes, in a row; at 2 writes wait for the end of the turn */
-    unsigned writes;               /* in the turn numbered write_turn */
+    bool pressed;    /* pressure(on) was told last */
+    bool socket;     /* send/recv, else write/read */
+    uint8_t hold;    /* learned: turns with several writes, in a row; at 2 writes wait for the end of the turn */
+    unsigned writes; /* in the turn numbered write_turn */
     uint64_t write_turn;
-    size_t hint;                   /* learned read size, bytes */
-    bool *gone;                    /* borrowed flag on the stack of a running callback, or NULL */
+    size_t hint; /* learned read size, bytes */
+    bool *gone;  /* borrowed flag on the stack of a running callback, or NULL */
     unsigned piece_head, piece_count, piece_capacity;
-    size_t high, low;              /* set through corolla_stream_limits() */
-    size_t queued;                 /* bytes not yet in the kernel */
-    corolla_piece *pieces;         /* owned ring of the write queue, NULL until used */
-    corolla_deferred flush;        /* while writes are held back, or flushed is still to be told */
+    size_t high, low;       /* set through corolla_stream_limits() */
+    size_t queued;          /* bytes not yet in the kernel */
+    corolla_piece *pieces;  /* owned ring of the write queue, NULL until used */
+    corolla_deferred flush; /* while writes are held back, or flushed is still to be told */
 };
 
 void corolla_stream_init(corolla_stream *s, const corolla_stream_ops *ops);
@@ -384,13 +384,13 @@ typedef struct corolla_target {
     struct sockaddr_storage addr;
     socklen_t addrlen;
     /* results */
-    int error;     /* -errno, 0 while not tried */
-    int stage;     /* where it failed */
-    int bind_index;/* which local address failed last */
+    int error;      /* -errno, 0 while not tried */
+    int stage;      /* where it failed */
+    int bind_index; /* which local address failed last */
     /* private */
     corolla_connector *connector;
     corolla_watch watch;
-    int fd;        /* owned while connecting, else -1 */
+    int fd; /* owned while connecting, else -1 */
 } corolla_target;
 
 struct corolla_connector {
@@ -398,7 +398,7 @@ struct corolla_connector {
     corolla_target *targets; /* borrowed */
     size_t count;
     const struct addrinfo *local; /* borrowed: addresses to bind to, tried in order, or NULL */
-    int64_t delay;           /* ns until the next attempt starts beside the last; < 0: one after another */
+    int64_t delay;                /* ns until the next attempt starts beside the last; < 0: one after another */
     /* fd: the callee's, connected; or -1 when every target failed. winner: its index. Never called
      * from inside start. */
     int (*done)(corolla_connector *c, int fd, size_t winner);
@@ -418,11 +418,11 @@ void corolla_connector_cancel(corolla_connector *c); /* closes what it opened; d
  * tried first) are answered without a thread. done runs as a job, never from inside start. */
 struct corolla_resolve {
     /* results */
-    int error;     /* 0 or an EAI_ code */
-    int sys_errno; /* with EAI_SYSTEM */
-    struct addrinfo *result; /* owned: freeaddrinfo() by the owner */
+    int error;                                  /* 0 or an EAI_ code */
+    int sys_errno;                              /* with EAI_SYSTEM */
+    struct addrinfo *result;                    /* owned: freeaddrinfo() by the owner */
     char host[NI_MAXHOST], service[NI_MAXSERV]; /* of a getnameinfo */
-    int (*done)(corolla_resolve *q); /* set by the owner */
+    int (*done)(corolla_resolve *q);            /* set by the owner */
     /* private */
     struct corolla_query *query;
 };

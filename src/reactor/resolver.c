@@ -16,8 +16,8 @@
 enum { MOST_THREADS = 4 };
 
 typedef struct corolla_query {
-    corolla_resolve *owner; /* borrowed; NULL when cancelled. The reactor's thread only */
-    corolla_resolver *resolver; /* borrowed: of the reactor's thread; NULL once that is closed */
+    corolla_resolve *owner;            /* borrowed; NULL when cancelled. The reactor's thread only */
+    corolla_resolver *resolver;        /* borrowed: of the reactor's thread; NULL once that is closed */
     struct corolla_query *prev, *next; /* among all that are not answered; the reactor's thread only */
     struct corolla_query *behind;      /* in the line for a thread; under the resolver's lock */
     bool by_name;                      /* getaddrinfo, else getnameinfo */
@@ -93,9 +93,9 @@ query_ask(corolla_query *query)
         query->error = getaddrinfo(query->host, query->service, query->hinted ? &query->hints : NULL, &query->result);
     }
     else {
-        query->error = getnameinfo((struct sockaddr *)&query->addr, query->addrlen, query->host_found,
-                                   sizeof query->host_found, query->service_found, sizeof query->service_found,
-                                   query->flags);
+        query->error =
+            getnameinfo((struct sockaddr *)&query->addr, query->addrlen, query->host_found, sizeof query->host_found,
+                        query->service_found, sizeof query->service_found, query->flags);
     }
     query->sys_errno = query->error == EAI_SYSTEM ? errno : 0;
     if (query->error != 0) {

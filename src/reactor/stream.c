@@ -11,9 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 enum {
-    HOLD_AFTER = 2, /* turns with several writes */
+    HOLD_AFTER = 2,   /* turns with several writes */
     MOST_PIECES = 64, /* a system call */
     FIRST_PIECES = 8,
     KEPT_PIECES = 64,

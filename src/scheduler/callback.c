@@ -96,8 +96,9 @@ corolla_callback_job(void *arg)
     if (core != NULL && core->debug) {
         int64_t begin = corolla_clock();
         rc = callback_call(cb);
-        if (rc == 0 && corolla_core_report_slow(core, cb->callable != NULL ? cb->callable : cb->future,
-                                                corolla_clock() - begin) < 0) {
+        int64_t took = corolla_clock() - begin;
+        corolla_core_leave_task(core); /* a task's step may be what was called */
+        if (rc == 0 && corolla_core_report_slow(core, cb->callable != NULL ? cb->callable : cb->future, took) < 0) {
             PyErr_WriteUnraisable(cb->future);
         }
     }

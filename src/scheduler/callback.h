@@ -22,6 +22,10 @@ int corolla_callback_job(void *arg);
 /* Whether a callable is a method of a Future of ours that neither looks at the context it runs in nor runs code
  * of others: set_result, which is what timers most often call. */
 bool corolla_is_plain_set_result(corolla_state *state, PyObject *callable);
+/* What a future that is done raises: 0 with a new reference in *exc, or with NULL for a result; -1 with an error. */
+int corolla_future_take_exception(corolla_future *fut, PyObject **exc);
+/* Raises exc (stolen) as `raise` does: what is being handled becomes its context. */
+void corolla_raise(PyObject *exc);
 
 /* Reports the exception being raised as that of a Handle. 0, or -1 when it leaves the loop. */
 int corolla_handle_report(corolla_handle *handle);

@@ -246,7 +246,7 @@ corolla_future_set_exception_raw(corolla_future *fut, PyObject *exc)
     fut->status = COROLLA_FINISHED;
     Py_XDECREF(old);
     int rc = tell_all(fut);
-    fut->log_traceback = true;
+    fut->log_traceback = rc == 0; /* as asyncio: an error here says enough */
     return rc;
 }
 
@@ -355,29 +355,46 @@ corolla_future_cancelled_error(corolla_future *fut)
     return PyObject_CallOneArg(fut->state->CancelledError, fut->cancel_message);
 }
 
+void
+corolla_raise(PyObject *exc)
+{
+    PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    Py_DECREF(exc);
+}
+
+int
+corolla_future_take_exception(corolla_future *fut, PyObject **exc)
+{
+    *exc = NULL;
+    if (fut->status == COROLLA_CANCELLED) {
+        *exc = corolla_future_cancelled_error(fut);
+        return *exc == NULL ? -1 : 0;
+    }
+    if (fut->status != COROLLA_FINISHED) {
+        PyErr_SetString(fut->state->InvalidStateError, "Result is not ready.");
+        return -1;
+    }
+    fut->log_traceback = false;
+    if (fut->exception == NULL) {
+        return 0;
+    }
+    if (PyException_SetTraceback(fut->exception, fut->exception_tb != NULL ? fut->exception_tb : Py_None) < 0) {
+        return -1;
+    }
+    *exc = Py_NewRef(fut->exception);
+    return 0;
+}
+
 PyObject *
 corolla_future_result(PyObject *future)
 {
     corolla_future *fut = (corolla_future *)future;
-    if (fut->status == COROLLA_CANCELLED) {
-        PyObject *exc = corolla_future_cancelled_error(fut);
-        if (exc != NULL) {
-            PyErr_SetRaisedException(exc);
-        }
+    PyObject *exc;
+    if (corolla_future_take_exception(fut, &exc) < 0) {
         return NULL;
     }
-    if (fut->status != COROLLA_FINISHED) {
-        PyErr_SetString(fut->state->InvalidStateError, "Result is not ready.");
-        return NULL;
-    }
-    fut->log_traceback = false;
-    if (fut->exception != NULL) {
-        PyObject *exc = Py_NewRef(fut->exception);
-        if (PyException_SetTraceback(exc, fut->exception_tb != NULL ? fut->exception_tb : Py_None) < 0) {
-            Py_DECREF(exc);
-            return NULL;
-        }
-        PyErr_SetRaisedException(exc);
+    if (exc != NULL) {
+        corolla_raise(exc);
         return NULL;
     }
     return Py_NewRef(fut->result);

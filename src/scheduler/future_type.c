@@ -108,7 +108,7 @@ future_exception(PyObject *self, PyObject *unused)
     if (fut->loop != NULL && fut->status == COROLLA_CANCELLED) {
         PyObject *exc = corolla_future_cancelled_error(fut);
         if (exc != NULL) {
-            PyErr_SetRaisedException(exc);
+            corolla_raise(exc);
         }
         return NULL;
     }

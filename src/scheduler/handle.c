@@ -110,6 +110,9 @@ corolla_call_at(corolla_core *core, double when, PyObject *callback, PyObject *c
     corolla_timer_init(&th->timer, corolla_handle_job, self);
     int rc = handle_fill(&th->handle, core, callback, args, nargs, context);
     PyObject_GC_Track(self);
+    if (rc == 0) {
+        rc = corolla_core_check_closed(core); /* making the handle may have run code of others */
+    }
     if (rc == 0 && (rc = corolla_timer_start(&core->reactor, &th->timer, deadline)) < 0) {
         PyErr_NoMemory();
     }
@@ -146,10 +149,19 @@ handle_args_tuple(corolla_handle *h)
     if (h->more != NULL) {
         return Py_NewRef(h->more);
     }
-    PyObject *tuple = PyTuple_New(h->nargs);
-    if (tuple != NULL) {
-        for (uint8_t i = 0; i < h->nargs; i++) {
-            PyTuple_SET_ITEM(tuple, i, Py_NewRef(h->args[i]));
+    /* Making the tuple may start a collection, and that may cancel the handle. */
+    PyObject *held[COROLLA_INLINE_ARGS];
+    uint8_t nargs = h->nargs;
+    for (uint8_t i = 0; i < nargs; i++) {
+        held[i] = Py_NewRef(h->args[i]);
+    }
+    PyObject *tuple = PyTuple_New(nargs);
+    for (uint8_t i = 0; i < nargs; i++) {
+        if (tuple != NULL) {
+            PyTuple_SET_ITEM(tuple, i, held[i]);
+        }
+        else {
+            Py_DECREF(held[i]);
         }
     }
     return tuple;
@@ -160,12 +172,13 @@ handle_args_tuple(corolla_handle *h)
 static PyObject *
 format_call(corolla_handle *h)
 {
+    PyObject *callback = Py_NewRef(h->callback);
     PyObject *args = handle_args_tuple(h);
     if (args == NULL) {
+        Py_DECREF(callback);
         return NULL;
     }
     PyObject *text = NULL;
-    PyObject *callback = Py_NewRef(h->callback);
     if (!h->state->format_takes_debug) {
         text = PyObject_CallFunctionObjArgs(h->state->format_callback_source, callback, args, NULL);
     }
@@ -286,14 +299,18 @@ corolla_handle_run(corolla_handle *h)
 {
     corolla_core *core = corolla_core_of(h->state, h->loop);
     if (core != NULL && h->nargs == 1 && !core->debug && corolla_is_plain_set_result(h->state, h->callback)) {
-        if (corolla_future_set_result(PyCFunction_GET_SELF(h->callback), h->args[0]) == 0) {
-            return 0;
+        corolla_future *fut = (corolla_future *)PyCFunction_GET_SELF(h->callback);
+        /* Whatever runs code of others, such as the repr() in an error, has to find no task entered. */
+        if (fut->status == COROLLA_PENDING && fut->core == core && !(core->overridden & COROLLA_OWN_CALL_SOON)) {
+            if (corolla_future_set_result((PyObject *)fut, h->args[0]) == 0) {
+                return 0;
+            }
+            corolla_core_leave_task(core);
+            Py_INCREF(h);
+            int rc = corolla_handle_report(h);
+            Py_DECREF(h);
+            return rc;
         }
-        corolla_core_leave_task(core);
-        Py_INCREF(h);
-        int rc = corolla_handle_report(h);
-        Py_DECREF(h);
-        return rc;
     }
     if (core != NULL) {
         corolla_core_leave_task(core);
@@ -607,7 +624,7 @@ handle_get_context(PyObject *self, PyObject *unused)
     if (check_whole(h) < 0) {
         return NULL;
     }
-    return Py_NewRef(h->context);
+    return Py_NewRef(h->context != NULL ? h->context : Py_None); /* NULL once the collector has cleared it */
 }
 
 PyDoc_STRVAR(handle_run_doc, "_run($self, /)\n--\n\n"
@@ -762,8 +779,8 @@ same_call(corolla_handle *a, corolla_handle *b)
     if (a->callback == NULL) {
         return 1;
     }
-    PyObject *left = handle_args_tuple(a), *right = handle_args_tuple(b);
     PyObject *one = Py_NewRef(a->callback), *other = Py_NewRef(b->callback);
+    PyObject *left = handle_args_tuple(a), *right = handle_args_tuple(b);
     int same = left == NULL || right == NULL ? -1 : PyObject_RichCompareBool(one, other, Py_EQ);
     if (same > 0) {
         same = PyObject_RichCompareBool(left, right, Py_EQ);

@@ -17,6 +17,9 @@ module_tasks(PyObject *module, PyObject *unused)
     /* Appending may start a collection, and that may end tasks: the count is taken afresh at each step, and
      * the current one is held by the list before the next is looked at. */
     for (corolla_task *task = state->tasks; task != NULL; task = task->next) {
+        if (Py_REFCNT(task) == 0) {
+            continue; /* dead, its deallocation put off (CPython's trashcan) or begun by a subclass */
+        }
         if (PyList_Append(list, (PyObject *)task) < 0) {
             Py_DECREF(list);
             return NULL;

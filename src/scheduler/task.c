@@ -112,11 +112,14 @@ enter_task(corolla_task *task)
         core->shown = (PyObject *)task;
         return PyDict_SetItem(state->current_tasks, loop, (PyObject *)task);
     }
-    PyObject *current = PyDict_GetItemWithError(state->current_tasks, loop);
-    if (current != NULL) {
-        return enter_refused((PyObject *)task, current);
+    PyObject *current;
+    int found = PyDict_GetItemRef(state->current_tasks, loop, &current);
+    if (found > 0) {
+        enter_refused((PyObject *)task, current);
+        Py_DECREF(current);
+        return -1;
     }
-    if (PyErr_Occurred() || PyDict_SetItem(state->current_tasks, loop, (PyObject *)task) < 0) {
+    if (found < 0 || PyDict_SetItem(state->current_tasks, loop, (PyObject *)task) < 0) {
         return -1;
     }
     if (core != NULL) {
@@ -157,7 +160,8 @@ leave_task(corolla_task *task)
 #if PY_VERSION_HEX < 0x030E0000
     corolla_core *core = task->future.core;
     if (core != NULL) {
-        if (task->future.status != COROLLA_PENDING) {
+        /* Where call_soon() is somebody's own, code of theirs runs between steps. */
+        if (task->future.status != COROLLA_PENDING || (core->overridden & COROLLA_OWN_CALL_SOON)) {
             corolla_core_leave_task(core);
         }
         return;
@@ -246,7 +250,9 @@ timed_step(corolla_task *task, PyObject *exc)
     }
     int64_t begin = corolla_clock();
     int rc = step_in_context(task, exc);
-    if (rc == 0 && corolla_core_report_slow(core, (PyObject *)task, corolla_clock() - begin) < 0) {
+    int64_t took = corolla_clock() - begin;
+    corolla_core_leave_task(core); /* a report runs code of others */
+    if (rc == 0 && corolla_core_report_slow(core, (PyObject *)task, took) < 0) {
         rc = report_step(task);
     }
     return rc;
@@ -260,23 +266,22 @@ corolla_task_step_job(void *arg)
     return rc;
 }
 
-/* What a future that is done holds for a task that waits on it: 0 with NULL in *exc for a value, 0 with the
- * exception, or -1. */
-static int
-outcome_of(PyObject *future, PyObject **exc)
+/* A Future or Task of ours, not a subclass: nobody has replaced its methods. */
+static bool
+is_plain_future(const corolla_state *state, PyObject *obj)
 {
-    corolla_future *fut = (corolla_future *)future;
-    *exc = NULL;
-    if (fut->status == COROLLA_FINISHED && fut->exception == NULL) {
-        return 0;
+    return Py_IS_TYPE(obj, state->future_type) || Py_IS_TYPE(obj, state->task_type);
+}
+
+/* What such a future, being done, throws into a task that waits on it: new reference, or NULL for a value. */
+static PyObject *
+outcome_of(PyObject *future)
+{
+    PyObject *exc;
+    if (corolla_future_take_exception((corolla_future *)future, &exc) < 0) {
+        exc = PyErr_GetRaisedException();
     }
-    PyObject *value = corolla_future_result(future);
-    if (value != NULL) {
-        Py_DECREF(value);
-        return 0;
-    }
-    *exc = PyErr_GetRaisedException();
-    return 0;
+    return exc;
 }
 
 int
@@ -285,8 +290,8 @@ corolla_task_wakeup_job(void *arg)
     corolla_task *task = arg;
     PyObject *exc = NULL;
     PyObject *future = task->fut_waiter;
-    if (future != NULL && corolla_is_future(task->future.state, future) && corolla_future_done(future)) {
-        outcome_of(future, &exc);
+    if (future != NULL && is_plain_future(task->future.state, future) && corolla_future_done(future)) {
+        exc = outcome_of(future);
     }
     int rc = timed_step(task, exc);
     Py_DECREF(task);
@@ -353,8 +358,8 @@ task_wakeup_method(PyObject *self, PyObject *future)
 {
     corolla_task *task = (corolla_task *)self;
     PyObject *exc = NULL;
-    if (corolla_is_future(task->future.state, future)) {
-        outcome_of(future, &exc);
+    if (is_plain_future(task->future.state, future)) {
+        exc = outcome_of(future);
     }
     else {
         PyObject *value = PyObject_CallMethodNoArgs(future, task->future.state->s.result);
@@ -424,17 +429,12 @@ wait_on(corolla_task *task, PyObject *result)
         return 0;
     }
     corolla_state *state = task->future.state;
-    PyObject *msg = task->future.cancel_message;
-    int cancelled;
+    /* Both may be replaced meanwhile. */
+    PyObject *msg = Py_XNewRef(task->future.cancel_message);
     Py_INCREF(result);
-    if (Py_IS_TYPE(result, state->future_type) || Py_IS_TYPE(result, state->task_type)) {
-        PyObject *held = Py_XNewRef(msg);
-        cancelled = corolla_future_cancel(result, held);
-        Py_XDECREF(held);
-    }
-    else {
-        cancelled = corolla_foreign_cancel(state, result, msg);
-    }
+    int cancelled = is_plain_future(state, result) ? corolla_future_cancel(result, msg)
+                                                   : corolla_foreign_cancel(state, result, msg);
+    Py_XDECREF(msg);
     Py_DECREF(result);
     if (cancelled > 0) {
         task->must_cancel = false;
@@ -542,7 +542,7 @@ static int
 task_yielded(corolla_task *task, PyObject *result)
 {
     corolla_state *state = task->future.state;
-    if (Py_IS_TYPE(result, state->future_type) || Py_IS_TYPE(result, state->task_type)) {
+    if (is_plain_future(state, result)) {
         return await_native(task, result);
     }
     if (result == Py_None) {
@@ -625,11 +625,11 @@ task_step(corolla_task *task, PyObject *exc)
         }
         task->must_cancel = false;
     }
-    Py_CLEAR(task->fut_waiter);
     if (enter_task(task) < 0) {
         Py_XDECREF(exc);
         return -1;
     }
+    Py_CLEAR(task->fut_waiter);
     int rc = run_coroutine(task, exc);
     leave_task(task);
     return rc;
@@ -645,6 +645,7 @@ start_eagerly(corolla_task *task)
     PyObject *loop = task->future.loop;
     PyObject *previous = NULL, *self = NULL;
     if (swap_current(state, loop, (PyObject *)task, &previous) < 0) {
+        Py_XDECREF(previous);
         return -1;
     }
     task_link(task);
@@ -823,9 +824,8 @@ corolla_task_cancel(corolla_task *task, PyObject *msg)
             return -1;
         }
         PyObject *waiter = Py_NewRef(task->fut_waiter);
-        int cancelled = Py_IS_TYPE(waiter, state->future_type) || Py_IS_TYPE(waiter, state->task_type)
-                            ? corolla_future_cancel(waiter, msg)
-                            : corolla_foreign_cancel(state, waiter, msg);
+        int cancelled = is_plain_future(state, waiter) ? corolla_future_cancel(waiter, msg)
+                                                       : corolla_foreign_cancel(state, waiter, msg);
         Py_DECREF(waiter);
         Py_LeaveRecursiveCall();
         if (cancelled != 0) {

@@ -128,7 +128,9 @@ def test_completions_after_random_delays(loop, run):
         guard = loop.call_later(50, loop.stop)
         worst = 0.0
         for step in range(100):
-            done = await loop.run_in_executor(None, lambda step=step: (time.sleep(step % 10 * 0.0001), time.monotonic())[1])
+            done = await loop.run_in_executor(
+                None, lambda step=step: (time.sleep(step % 10 * 0.0001), time.monotonic())[1]
+            )
             worst = max(worst, time.monotonic() - done)
         guard.cancel()
         assert worst < 5
@@ -434,11 +436,13 @@ def test_nothing_is_leaked(loop, run, pool):
 # ---- call_soon_threadsafe, which completions are handed in by
 
 
-def test_threads_hammering_a_loop_that_closes():
+@pytest.mark.parametrize("debug", [False, True])
+def test_threads_hammering_a_loop_that_closes(debug):
     """Calls from threads racing with run and close either run the callback or raise RuntimeError; never crash, never write to
     a recycled descriptor (PITFALLS, threads)."""
     for _ in range(20):
         loop = impl.new_event_loop()
+        loop.set_debug(debug)
         ran = []
         accepted = []
         go = threading.Event()

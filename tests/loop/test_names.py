@@ -35,7 +35,24 @@ HOSTS = [
     "a" * 64,
     "127.0.0.1\0x",
 ]
-PORTS = [None, 0, 80, 65535, 65536, -1, "", "80", "http", b"http", "domain", b"80", "no-such-service", True, 2**40, 2**70]
+PORTS = [
+    None,
+    0,
+    80,
+    65535,
+    65536,
+    -1,
+    "",
+    "80",
+    "http",
+    b"http",
+    "domain",
+    b"80",
+    "no-such-service",
+    True,
+    2**40,
+    2**70,
+]
 
 
 def outcome(call):

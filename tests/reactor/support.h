@@ -50,8 +50,7 @@ void log_clear(void);
 void log_add(int entry);
 /* Compares the whole log with the entries given and clears it. */
 void log_expect(size_t count, const int *entries);
-#define expect_log(...)                                                        \
-    log_expect(sizeof((int[]){__VA_ARGS__}) / sizeof(int), (int[]){__VA_ARGS__})
+#define expect_log(...) log_expect(sizeof((int[]){__VA_ARGS__}) / sizeof(int), (int[]){__VA_ARGS__})
 #define expect_nothing() log_expect(0, NULL)
 
 /* Jobs: log the number that is their arg. The second leaves the turn with -1000. */
@@ -60,15 +59,15 @@ int leaving_job(void *arg);
 void post_number(corolla_reactor *r, int number);
 
 /* Turns until the condition holds; a watchdog timer fails the test after some seconds. */
-#define turn_until(r, condition)                                               \
-    do {                                                                       \
-        Watchdog dog_;                                                         \
-        watchdog_start((r), &dog_);                                            \
-        while (!(condition)) {                                                 \
-            ok(corolla_reactor_turn(r));                                       \
-            assert_false(dog_.bitten);                                         \
-        }                                                                      \
-        watchdog_stop(&dog_);                                                  \
+#define turn_until(r, condition)         \
+    do {                                 \
+        Watchdog dog_;                   \
+        watchdog_start((r), &dog_);      \
+        while (!(condition)) {           \
+            ok(corolla_reactor_turn(r)); \
+            assert_false(dog_.bitten);   \
+        }                                \
+        watchdog_stop(&dog_);            \
     } while (0)
 
 typedef struct Watchdog {

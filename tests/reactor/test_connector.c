@@ -208,6 +208,32 @@ test_a_silent_address_gets_company_after_the_delay(void **state)
     close(listener);
 }
 
+/* Refused not at once but when the kernel knocks again, a second later: the listener has gone by then. */
+static void
+test_a_late_failure_starts_the_next_at_once(void **state)
+{
+    corolla_reactor *r = *state;
+    Attempt attempt;
+    Silent silent;
+    struct sockaddr_storage addr;
+    socklen_t len;
+    int listener = listening_socket(4, &addr, &len);
+    silent_start(&silent);
+    attempt_init(&attempt, 100 * SECOND);
+    add_target(&attempt, &silent.addr, silent.len);
+    add_target(&attempt, &addr, len);
+    add_target(&attempt, &addr, len);
+    attempt_start(r, &attempt);
+    ok(turn_at_once(r));
+    assert_int_equal(r->watch_count, 1);
+    silent_stop(&silent);
+    turn_until(r, attempt.done);
+    assert_int_equal(attempt.winner, 1);
+    assert_int_equal(attempt.targets[0].error, -ECONNREFUSED);
+    close(attempt.fd);
+    close(listener);
+}
+
 static void
 test_cancel_closes_what_was_opened(void **state)
 {
@@ -249,7 +275,8 @@ test_local_addresses_are_tried_in_order(void **state)
     struct sockaddr_in foreign = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000201)}; /* 192.0.2.1 */
     struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000002)};
     struct addrinfo other = {.ai_family = AF_INET6};
-    struct addrinfo last = {.ai_family = AF_INET, .ai_addr = (struct sockaddr *)&loopback, .ai_addrlen = sizeof loopback};
+    struct addrinfo last = {
+        .ai_family = AF_INET, .ai_addr = (struct sockaddr *)&loopback, .ai_addrlen = sizeof loopback};
     struct addrinfo second = {
         .ai_family = AF_INET, .ai_addr = (struct sockaddr *)&foreign, .ai_addrlen = sizeof foreign, .ai_next = &last};
     struct addrinfo first = {.ai_family = AF_INET6, .ai_next = &second};
@@ -295,6 +322,7 @@ main(void)
         reactor_test(test_all_fail),
         reactor_test(test_nothing_to_try),
         reactor_test(test_a_silent_address_gets_company_after_the_delay),
+        reactor_test(test_a_late_failure_starts_the_next_at_once),
         reactor_test(test_cancel_closes_what_was_opened),
         reactor_test(test_local_addresses_are_tried_in_order),
     };

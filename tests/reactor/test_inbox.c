@@ -21,7 +21,7 @@ typedef struct Poster {
     struct Item {
         struct Poster *poster;
         size_t number;
-    } *items;
+    } * items;
     pthread_t thread;
 } Poster;
 
@@ -240,6 +240,32 @@ test_a_lost_channel_fails_loudly_and_is_made_anew(void **state)
     expect_log(3);
 }
 
+static int
+post_from_clock(void *ctx, int64_t *now)
+{
+    Sleeper *sleeper = ctx;
+    *now = 0;
+    if (sleeper->posts-- > 0) {
+        sleeper->result = corolla_inbox_post(sleeper->r->inbox, log_job, (void *)1);
+    }
+    return 0;
+}
+
+static void
+test_a_post_before_the_loop_says_that_it_sleeps(void **state)
+{
+    corolla_reactor *r = *state;
+    corolla_timer far;
+    Sleeper sleeper = {.r = r, .posts = 1};
+    corolla_timer_init(&far, log_job, (void *)2);
+    ok(corolla_timer_start(r, &far, COROLLA_NEVER - 1));
+    r->hooks = (corolla_hooks){.clock = post_from_clock, .ctx = &sleeper};
+    ok(corolla_reactor_turn(r)); /* would sleep for a day */
+    ok(sleeper.result);
+    expect_log(1);
+    corolla_timer_stop(r, &far);
+}
+
 /* ---- Life ------------------------------------------------------------------------------------------------ */
 
 static void
@@ -307,6 +333,7 @@ main(void)
         reactor_test(test_a_busy_loop_is_not_woken),
         reactor_test(test_posts_are_noticed_when_the_poll_is_skipped),
         reactor_test(test_wake_ends_a_sleep),
+        reactor_test(test_a_post_before_the_loop_says_that_it_sleeps),
         reactor_test(test_a_lost_channel_fails_loudly_and_is_made_anew),
         cmocka_unit_test(test_posts_after_close_are_refused),
         cmocka_unit_test(test_threads_race_with_close),

@@ -385,14 +385,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_init),
-        reactor_test(test_ring),
-        reactor_test(test_inbox),
-        reactor_test(test_timers),
-        reactor_test(test_stream),
-        reactor_test(test_resolver),
-        reactor_test(test_signal),
-        reactor_test(test_watches),
+        cmocka_unit_test(test_init), reactor_test(test_ring),     reactor_test(test_inbox),  reactor_test(test_timers),
+        reactor_test(test_stream),   reactor_test(test_resolver), reactor_test(test_signal), reactor_test(test_watches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

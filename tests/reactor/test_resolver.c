@@ -139,7 +139,7 @@ test_errors_are_the_librarys(void **state)
         const char *host, *service;
         struct addrinfo *hints;
     } cases[] = {
-        {"127.0.0.1", "80", &six}, {"not numeric", "80", &numeric}, {NULL, NULL, NULL},
+        {"127.0.0.1", "80", &six}, {"not numeric", "80", &numeric},        {NULL, NULL, NULL},
         {"127.0.0.1", "80", &odd}, {"127.0.0.1", "no such service", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -320,14 +320,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        reactor_test(test_numeric_hosts_need_no_thread),
-        reactor_test(test_a_zone_keeps_its_scope),
-        reactor_test(test_errors_are_the_librarys),
-        reactor_test(test_names_are_looked_up_on_a_thread),
-        reactor_test(test_cancel_at_every_stage),
-        cmocka_unit_test(test_closing_does_not_wait_for_a_thread),
-        reactor_test(test_names_of_addresses),
-        reactor_test(test_a_forked_child_abandons_lookups),
+        reactor_test(test_numeric_hosts_need_no_thread), reactor_test(test_a_zone_keeps_its_scope),
+        reactor_test(test_errors_are_the_librarys),      reactor_test(test_names_are_looked_up_on_a_thread),
+        reactor_test(test_cancel_at_every_stage),        cmocka_unit_test(test_closing_does_not_wait_for_a_thread),
+        reactor_test(test_names_of_addresses),           reactor_test(test_a_forked_child_abandons_lookups),
     };
     loop_thread = pthread_self();
     sem_init(&begun, 0, 0);

@@ -1,5 +1,5 @@
 /* stream.c: bytes in and out */
-#include "support.h"
+#include "end.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,217 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* What the log says: */
-enum { CAME = 1, END, BROKEN, FAILED, PRESSED, EASED, FLUSHED, RELEASED, RETAINED };
-
-typedef struct End {
-    corolla_stream stream; /* first: a stream is its end */
-    int fd, peer;          /* owned */
-    char in[1 << 16];
-    size_t in_len, room;
-    size_t hint;
-    int error;
-    int came_rc, pressure_rc;
-    size_t bytes_in_all;     /* of byte_at(), which peer_read() must not read past; 0: no end */
-    void (*react)(struct End *end, int what);
-} End;
-
-static void
-react(End *end, int what)
-{
-    log_add(what);
-    if (end->react != NULL) {
-        end->react(end, what);
-    }
-}
-
-static int
-end_where(corolla_stream *s, size_t hint, void **buf, size_t *len)
-{
-    End *end = (End *)(void *)s;
-    end->hint = hint;
-    *buf = end->in + end->in_len;
-    *len = end->room;
-    return 0;
-}
-
-static int
-end_came(corolla_stream *s, void *buf, ssize_t n)
-{
-    End *end = (End *)(void *)s;
-    int rc = end->came_rc;
-    assert_ptr_equal(buf, end->in + end->in_len);
-    if (n <= 0) {
-        assert_false(s->reading);
-        end->error = (int)n;
-    }
-    else {
-        end->in_len += (size_t)n;
-    }
-    react(end, n > 0 ? CAME : n == 0 ? END : BROKEN);
-    return rc;
-}
-
-static int
-end_failed(corolla_stream *s, int err)
-{
-    End *end = (End *)(void *)s;
-    assert_int_equal(s->queued, 0);
-    assert_false(s->reading);
-    end->error = err;
-    react(end, FAILED);
-    return 0;
-}
-
-static int
-end_pressure(corolla_stream *s, bool on)
-{
-    End *end = (End *)(void *)s;
-    int rc = end->pressure_rc;
-    assert_true(on ? s->queued > s->high : s->queued <= s->low);
-    react(end, on ? PRESSED : EASED);
-    return rc;
-}
-
-static int
-end_flushed(corolla_stream *s)
-{
-    assert_int_equal(s->queued, 0);
-    react((End *)(void *)s, FLUSHED);
-    return 0;
-}
-
-static const corolla_stream_ops ops = {end_where, end_came, end_failed, end_pressure, end_flushed};
-
-/* On its own page of the heap, so that a stream that looks at a closed one's memory is caught by a sanitizer. */
-static End *
-end_new(corolla_reactor *r, void (*make_pair)(int fds[2]))
-{
-    End *end = calloc(1, sizeof *end);
-    int fds[2];
-    make_pair(fds);
-    end->fd = fds[0];
-    end->peer = fds[1];
-    end->room = 4096;
-    corolla_stream_init(&end->stream, &ops);
-    ok(corolla_stream_open(r, &end->stream, end->fd));
-    return end;
-}
-
-static void
-end_close(End *end)
-{
-    corolla_stream_close(&end->stream);
-    corolla_stream_close(&end->stream);
-    close(end->fd);
-    close(end->peer);
-    free(end);
-}
-
-static void
-close_at_once(End *end, int what)
-{
-    (void)what;
-    end_close(end);
-}
-
-/* Little room in the kernel, so that it refuses soon. */
-static void
-narrow_pair(int fds[2])
-{
-    int size = 1; /* the least there is */
-    socket_pair(fds);
-    setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-}
-
-static void
-narrow_tcp_pair(int fds[2])
-{
-    int size = 1;
-    tcp_pair(fds);
-    setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-}
-
-static char
-byte_at(size_t i)
-{
-    return (char)(i * 31 + i / 251);
-}
-
-static char *
-make_bytes(size_t from, size_t len)
-{
-    char *bytes = malloc(len);
-    for (size_t i = 0; i < len; i++) {
-        bytes[i] = byte_at(from + i);
-    }
-    return bytes;
-}
-
-static int
-write_bytes(End *end, const void *bytes, size_t len)
-{
-    corolla_chunk chunk = {.data = bytes, .len = len};
-    return corolla_stream_write(&end->stream, &chunk, 1);
-}
-
-/* Reads all that has arrived at the peer; the bytes must be those from *at on. What recv said last. */
-static ssize_t
-peer_read(End *end, size_t *at)
-{
-    char buf[4096];
-    ssize_t n;
-    size_t most = end->bytes_in_all > 0 ? end->bytes_in_all - *at : sizeof buf;
-    while ((n = recv(end->peer, buf, most < sizeof buf ? most : sizeof buf, MSG_DONTWAIT)) > 0) {
-        for (ssize_t i = 0; i < n; i++) {
-            if (buf[i] != byte_at(*at)) {
-                fail_msg("byte %zu is not what was written there", *at);
-            }
-            ++*at;
-        }
-        most = end->bytes_in_all > 0 ? end->bytes_in_all - *at : sizeof buf;
-    }
-    return n < 0 ? -errno : n;
-}
-
-static void
-peer_expect(End *end, const char *text)
-{
-    char buf[256];
-    ssize_t n = recv(end->peer, buf, sizeof buf, MSG_DONTWAIT);
-    assert_int_equal(n, (ssize_t)strlen(text));
-    assert_memory_equal(buf, text, strlen(text));
-}
-
-static void
-peer_expect_nothing(End *end)
-{
-    char byte;
-    assert_int_equal(recv(end->peer, &byte, 1, MSG_DONTWAIT), -1);
-    assert_int_equal(errno, EAGAIN);
-}
-
-/* The count of bytes got so far. */
-static size_t
-recv_more(End *end, char *buf, size_t *got)
-{
-    ssize_t n = recv(end->peer, buf + *got, 16, MSG_DONTWAIT);
-    *got += n > 0 ? (size_t)n : 0;
-    return *got;
-}
-
-/* Drains the peer while turning, until the condition holds. */
-#define drain_until(r, end, at, condition) turn_until((r), (peer_read((end), (at)), (condition)))
-
-static void
-reset_peer(End *end)
-{
-    struct linger linger = {1, 0};
-    setsockopt(end->peer, SOL_SOCKET, SO_LINGER, &linger, sizeof linger); /* RST instead of FIN, where there is one */
-    close(end->peer);
-    end->peer = -1;
-}
 
 /* ---- Reading ------------------------------------------------------------------------------------- */
 
@@ -311,7 +100,7 @@ test_end_of_file_and_reset(void **state)
     turn_until(r, logged.count > 0);
     expect_log(END);
     ok(turn_at_once(r));
-    expect_nothing(); /* once */
+    expect_nothing();             /* once */
     ok(write_bytes(end, "x", 1)); /* half closed: the other way is open */
     end_close(end);
 
@@ -395,8 +184,8 @@ test_a_write_is_in_the_kernel_when_it_returns(void **state)
 {
     corolla_reactor *r = *state;
     End *end = end_new(r, socket_pair);
-    corolla_chunk chunks[] = {{.data = "", .len = 0}, {.data = "he", .len = 2}, {.data = "", .len = 0},
-                              {.data = "llo", .len = 3}};
+    corolla_chunk chunks[] = {
+        {.data = "", .len = 0}, {.data = "he", .len = 2}, {.data = "", .len = 0}, {.data = "llo", .len = 3}};
     ok(corolla_stream_write(&end->stream, chunks, 4));
     assert_int_equal(end->stream.queued, 0);
     peer_expect(end, "hello");
@@ -553,6 +342,66 @@ test_release_may_write_again_or_close(void **state)
 }
 
 static void
+flush_when_bytes_come(End *end, int what)
+{
+    if (what == CAME) {
+        ok(corolla_stream_flush(&end->stream)); /* the end is gone when this returns */
+    }
+}
+
+static void
+drain_peer(End *end)
+{
+    char sink[4096];
+    while (recv(end->peer, sink, sizeof sink, MSG_DONTWAIT) > 0) {
+    }
+}
+
+static void
+test_closing_from_a_release_inside_a_flush_inside_a_callback(void **state)
+{
+    corolla_reactor *r = *state;
+    End *end = end_new(r, narrow_pair);
+    char *bytes = make_bytes(0, 1 << 12);
+    Shared shared = {.bytes = bytes, .closes = end};
+    corolla_chunk chunk = shared_chunk(&shared, 0, 10);
+    while (end->stream.queued == 0) {
+        ok(write_bytes(end, bytes, 1 << 12));
+    }
+    ok(corolla_stream_write(&end->stream, &chunk, 1));
+    ok(corolla_stream_write(&end->stream, &chunk, 1));
+    ok(corolla_stream_read(&end->stream, true));
+    end->react = flush_when_bytes_come;
+    drain_peer(end);
+    assert_int_equal(write(end->peer, "x", 1), 1);
+    ok(corolla_reactor_turn(r)); /* readable and writable */
+    expect_log(CAME);
+    assert_int_equal(shared.released, 2);
+    free(bytes);
+}
+
+static void
+test_closing_from_a_release_with_more_than_one_call_to_send(void **state)
+{
+    enum { COUNT = 100 };
+    corolla_reactor *r = *state;
+    End *end = end_new(r, narrow_pair);
+    char *bytes = make_bytes(0, 1 << 12);
+    Shared shared = {.bytes = bytes, .closes = end};
+    corolla_chunk chunk = shared_chunk(&shared, 0, 1);
+    while (end->stream.queued == 0) {
+        ok(write_bytes(end, bytes, 1 << 12));
+    }
+    for (int i = 0; i < COUNT; i++) {
+        ok(corolla_stream_write(&end->stream, &chunk, 1));
+    }
+    drain_peer(end);
+    ok(corolla_reactor_turn(r));
+    assert_int_equal(shared.released, COUNT);
+    free(bytes);
+}
+
+static void
 test_a_failed_write_is_told_where_it_happens(void **state)
 {
     corolla_reactor *r = *state;
@@ -623,7 +472,7 @@ test_a_closed_stream_refuses(void **state)
     corolla_reactor *r = *state;
     End *end = end_new(r, socket_pair);
     corolla_stream never;
-    corolla_stream_init(&never, &ops);
+    corolla_stream_init(&never, &end_ops);
     assert_int_equal(corolla_stream_read(&never, true), -EBADF);
     corolla_stream_close(&never);
     assert_int_equal(corolla_stream_open(r, &never, end->fd), -EEXIST);
@@ -647,8 +496,8 @@ test_pipes_are_streams_too(void **state)
     in->fd = fds[0];
     out->fd = fds[1];
     in->peer = out->peer = -1;
-    corolla_stream_init(&in->stream, &ops);
-    corolla_stream_init(&out->stream, &ops);
+    corolla_stream_init(&in->stream, &end_ops);
+    corolla_stream_init(&out->stream, &end_ops);
     ok(corolla_stream_open(r, &in->stream, fds[0]));
     ok(corolla_stream_open(r, &out->stream, fds[1]));
     ok(corolla_stream_read(&in->stream, true));
@@ -670,366 +519,6 @@ test_pipes_are_streams_too(void **state)
     end_close(out);
 }
 
-/* ---- Pressure ---------------------------------------------------------------------------------------- */
-
-static void
-test_pressure_alternates(void **state)
-{
-    corolla_reactor *r = *state;
-    End *end = end_new(r, narrow_pair);
-    char *bytes = make_bytes(0, 1 << 18);
-    corolla_stream_limits(&end->stream, 1 << 16, 1 << 14);
-    size_t at = 0, written = 0;
-    for (int round = 0; round < 3; round++) {
-        for (int i = 0; i < 4; i++) {
-            char *more = make_bytes(written, 1 << 18);
-            ok(write_bytes(end, more, 1 << 18));
-            free(more);
-            written += 1 << 18;
-        }
-        expect_log(PRESSED);
-        drain_until(r, end, &at, at == written);
-        turn_until(r, end->stream.queued == 0);
-        assert_true(logged.count == 2);
-        expect_log(EASED, FLUSHED);
-    }
-    free(bytes);
-    end_close(end);
-}
-
-static void
-test_limits_of_zero_still_drain(void **state)
-{
-    corolla_reactor *r = *state;
-    End *end = end_new(r, narrow_pair);
-    char *bytes = make_bytes(0, 1 << 20);
-    corolla_stream_limits(&end->stream, 0, 0);
-    ok(write_bytes(end, bytes, 10));
-    expect_nothing(); /* it was taken */
-    size_t at = 0;
-    drain_until(r, end, &at, at == 10);
-    ok(write_bytes(end, bytes, 1 << 20));
-    expect_log(PRESSED);
-    at = 0;
-    drain_until(r, end, &at, at == 1 << 20);
-    turn_until(r, end->stream.queued == 0);
-    expect_log(EASED, FLUSHED);
-    free(bytes);
-    end_close(end);
-}
-
-static void
-test_new_limits_are_looked_at_at_once(void **state)
-{
-    corolla_reactor *r = *state;
-    End *end = end_new(r, narrow_pair);
-    char *bytes = make_bytes(0, 1 << 20);
-    corolla_stream_limits(&end->stream, 1 << 21, 0);
-    ok(write_bytes(end, bytes, 1 << 20));
-    expect_nothing();
-    corolla_stream_limits(&end->stream, 1 << 10, 1 << 12);
-    expect_log(PRESSED);
-    assert_int_equal(end->stream.low, 1 << 10);
-    free(bytes);
-    end_close(end);
-}
-
-static void
-write_when_eased(End *end, int what)
-{
-    if (what == EASED) {
-        end->react = NULL;
-        ok(write_bytes(end, "again", 5));
-    }
-}
-
-static void
-test_a_writer_that_waited_may_write_from_inside(void **state)
-{
-    corolla_reactor *r = *state;
-    End *end = end_new(r, narrow_pair);
-    char *bytes = make_bytes(0, 1 << 20);
-    ok(write_bytes(end, bytes, 1 << 20));
-    expect_log(PRESSED);
-    end->react = write_when_eased;
-    end->bytes_in_all = 1 << 20;
-    size_t at = 0, got = 0;
-    char rest[64];
-    drain_until(r, end, &at, at == 1 << 20);
-    turn_until(r, recv_more(end, rest, &got) == 5);
-    assert_memory_equal(rest, "again", 5);
-    free(bytes);
-    end_close(end);
-}
-
-static void
-test_flushed_is_told_after_a_negative_pressure(void **state)
-{
-    corolla_reactor *r = *state;
-    End *end = end_new(r, narrow_pair);
-    char *bytes = make_bytes(0, 1 << 18);
-    corolla_stream_limits(&end->stream, 1, 0);
-    ok(write_bytes(end, bytes, 1 << 18));
-    expect_log(PRESSED);
-    end->pressure_rc = -6;
-    size_t at = 0;
-    int rc = 0;
-    Watchdog dog;
-    watchdog_start(r, &dog);
-    while (rc == 0) {
-        peer_read(end, &at);
-        rc = turn_at_once(r);
-        assert_false(dog.bitten);
-    }
-    watchdog_stop(&dog);
-    assert_int_equal(rc, -6);
-    expect_log(EASED);
-    ok(corolla_reactor_turn(r)); /* does not sleep */
-    expect_log(FLUSHED);
-    free(bytes);
-    end_close(end);
-}
-
-/* ---- Holding back -------------------------------------------------------------------------------------- */
-
-typedef struct Writes {
-    End *end;
-    int count;
-    const char *expected; /* of the peer, while still in the job */
-    int number;
-} Writes;
-
-static int
-write_often(void *arg)
-{
-    Writes *writes = arg;
-    for (int i = 0; i < writes->count; i++) {
-        char byte = (char)('a' + writes->number++ % 26);
-        ok(write_bytes(writes->end, &byte, 1));
-    }
-    if (writes->expected != NULL) {
-        peer_expect(writes->end, writes->expected);
-    }
-    else {
-        peer_expect_nothing(writes->end);
-    }
-    return 0;
-}
-
-static void
-turn_with_writes(corolla_reactor *r, Writes *writes, int count, const char *expected)
-{
-    writes->count = count;
-    writes->expected = expected;
-    ok(corolla_reactor_post(r, write_often, writes));
-    ok(corolla_reactor_turn(r));
-}
-
-static void
-test_a_stream_learns_to_hold_back_and_unlearns(void **state)
-{
-    corolla_reactor *r = *state;
-    End *end = end_new(r, socket_pair);
-    Writes writes = {.end = end};
-    turn_with_writes(r, &writes, 2, "ab");
-    turn_with_writes(r, &writes, 1, "c"); /* a single write: it starts again from nothing */
-    turn_with_writes(r, &writes, 2, "de");
-    turn_with_writes(r, &writes, 3, "fgh");
-    turn_with_writes(r, &writes, 2, NULL); /* two such turns behind it: held */
-    peer_expect(end, "ij");                /* and out at the end of the turn */
-    expect_log(FLUSHED);
-    post_number(r, 0);
-    ok(corolla_reactor_turn(r)); /* a turn without writes says nothing */
-    log_clear();
-    turn_with_writes(r, &writes, 1, NULL);
-    peer_expect(end, "k");
-    expect_log(FLUSHED);
-    turn_with_writes(r, &writes, 1, "l"); /* unlearned */
-    expect_nothing();
-    assert_int_equal(end->stream.watch.interest, 0);
-    end_close(end);
-}
-
-static End *
-holding_end(corolla_reactor *r, Writes *writes, void (*make_pair)(int fds[2]))
-{
-    End *end = end_new(r, make_pair);
-    *writes = (Writes){.end = end};
-    int keep = writes->number;
-    turn_with_writes(r, writes, 2, "ab");
-    writes->number = keep;
-    turn_with_writes(r, writes, 2, "ab");
-    writes->number = keep;
-    writes->expected = NULL;
-    return end;
-}
-
-static void
-test_held_bytes_are_never_pressure(void **state)
-{
-    corolla_reactor *r = *state;
-    Writes writes;
-    End *end = holding_end(r, &writes, socket_pair);
-    corolla_stream_limits(&end->stream, 3, 1);
-    turn_with_writes(r, &writes, 4, "abcd"); /* the fourth is one too many: sent at once */
-    expect_log(FLUSHED);
-    corolla_stream_limits(&end->stream, 0, 0);
-    turn_with_writes(r, &writes, 2, "ef"); /* no room to hold */
-    expect_nothing();
-    end_close(end);
-}
-
-static int
-write_and_change_limits(void *arg)
-{
-    Writes *writes = arg;
-    writes->count = 2;
-    write_often(writes);
-    corolla_stream_limits(&writes->end->stream, 0, 0);
-    peer_expect(writes->end, "ab");
-    return 0;
-}
-
-static int
-write_and_flush(void *arg)
-{
-    Writes *writes = arg;
-    writes->count = 2;
-    write_often(writes);
-    assert_int_equal(writes->end->stream.queued, 2);
-    ok(corolla_stream_flush(&writes->end->stream));
-    assert_int_equal(writes->end->stream.queued, 0);
-    peer_expect(writes->end, "ab");
-    expect_nothing(); /* not from in here */
-    return 0;
-}
-
-static int
-write_and_shut(void *arg)
-{
-    Writes *writes = arg;
-    writes->count = 2;
-    write_often(writes);
-    ok(corolla_stream_shutdown(&writes->end->stream));
-    assert_false(writes->end->stream.fin_sent);
-    return 0;
-}
-
-static int
-write_and_close(void *arg)
-{
-    Writes *writes = arg;
-    writes->count = 2;
-    write_often(writes);
-    end_close(writes->end);
-    return 0;
-}
-
-static int
-write_and_leave(void *arg)
-{
-    Writes *writes = arg;
-    writes->count = 2;
-    write_often(writes);
-    return -11;
-}
-
-static void
-test_held_bytes_and_everything_else(void **state)
-{
-    corolla_reactor *r = *state;
-    Writes writes;
-    End *end = holding_end(r, &writes, socket_pair);
-    ok(corolla_reactor_post(r, write_and_change_limits, &writes));
-    ok(corolla_reactor_turn(r));
-    expect_log(FLUSHED);
-    end_close(end);
-
-    end = holding_end(r, &writes, socket_pair);
-    ok(corolla_reactor_post(r, write_and_flush, &writes));
-    ok(corolla_reactor_turn(r));
-    expect_log(FLUSHED);
-    end_close(end);
-
-    end = holding_end(r, &writes, socket_pair);
-    ok(corolla_reactor_post(r, write_and_shut, &writes));
-    ok(corolla_reactor_turn(r));
-    expect_log(FLUSHED);
-    peer_expect(end, "ab");
-    char byte;
-    assert_int_equal(recv(end->peer, &byte, 1, 0), 0);
-    end_close(end);
-
-    end = holding_end(r, &writes, socket_pair);
-    ok(corolla_reactor_post(r, write_and_close, &writes));
-    ok(corolla_reactor_turn(r));
-    expect_nothing();
-
-    end = holding_end(r, &writes, socket_pair);
-    ok(corolla_reactor_post(r, write_and_leave, &writes));
-    assert_int_equal(corolla_reactor_turn(r), -11);
-    ok(corolla_reactor_turn(r)); /* the end of this one */
-    expect_log(FLUSHED);
-    peer_expect(end, "ab");
-    /* Outside a turn nothing is held. */
-    ok(write_bytes(end, "x", 1));
-    peer_expect(end, "x");
-    end_close(end);
-}
-
-static int
-write_two(void *arg)
-{
-    ok(write_bytes(arg, "x", 1));
-    ok(write_bytes(arg, "y", 1));
-    return 0;
-}
-
-static void
-test_a_held_write_that_fails_is_told(void **state)
-{
-    corolla_reactor *r = *state;
-    Writes writes;
-    End *end = holding_end(r, &writes, socket_pair);
-    close(end->peer);
-    end->peer = -1;
-    ok(corolla_reactor_post(r, write_two, end));
-    ok(corolla_reactor_turn(r));
-    expect_log(FAILED);
-    assert_int_equal(end->error, -EPIPE);
-    end_close(end);
-}
-
-static int
-write_kilobytes(void *arg)
-{
-    Writes *writes = arg;
-    for (int i = 0; i < writes->count; i++) {
-        char *bytes = make_bytes((size_t)writes->number, 1000);
-        ok(write_bytes(writes->end, bytes, 1000));
-        free(bytes);
-        writes->number += 1000;
-    }
-    return 0;
-}
-
-static void
-test_held_bytes_that_the_kernel_refuses_keep_their_order(void **state)
-{
-    corolla_reactor *r = *state;
-    End *end = end_new(r, narrow_pair);
-    Writes writes = {.end = end, .count = 60};
-    size_t at = 0;
-    for (int i = 0; i < 10; i++) {
-        ok(corolla_reactor_post(r, write_kilobytes, &writes));
-        ok(corolla_reactor_turn(r));
-        peer_read(end, &at);
-    }
-    drain_until(r, end, &at, at == (size_t)writes.number);
-    turn_until(r, end->stream.queued == 0);
-    end_close(end);
-}
-
 int
 main(void)
 {
@@ -1045,20 +534,12 @@ main(void)
         reactor_test(test_what_the_kernel_refuses_goes_out_later_whole_and_in_order),
         reactor_test(test_references_are_kept_as_long_as_needed),
         reactor_test(test_release_may_write_again_or_close),
+        reactor_test(test_closing_from_a_release_inside_a_flush_inside_a_callback),
+        reactor_test(test_closing_from_a_release_with_more_than_one_call_to_send),
         reactor_test(test_a_failed_write_is_told_where_it_happens),
         reactor_test(test_shutdown_sends_fin_behind_what_is_queued),
         reactor_test(test_a_closed_stream_refuses),
         reactor_test(test_pipes_are_streams_too),
-        reactor_test(test_pressure_alternates),
-        reactor_test(test_limits_of_zero_still_drain),
-        reactor_test(test_new_limits_are_looked_at_at_once),
-        reactor_test(test_a_writer_that_waited_may_write_from_inside),
-        reactor_test(test_flushed_is_told_after_a_negative_pressure),
-        reactor_test(test_a_stream_learns_to_hold_back_and_unlearns),
-        reactor_test(test_held_bytes_are_never_pressure),
-        reactor_test(test_held_bytes_and_everything_else),
-        reactor_test(test_a_held_write_that_fails_is_told),
-        reactor_test(test_held_bytes_that_the_kernel_refuses_keep_their_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <poller.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 typedef struct Watcher {
@@ -134,7 +135,15 @@ test_stop_and_modify_take_back_what_is_queued(void **state)
     ok(corolla_watch_modify(&third.watch, COROLLA_READABLE));
     ok(turn_at_once(r));
     expect_nothing();
+    /* Reported, then stopped, and its memory used for something else. */
+    ok(corolla_watch_modify(&third.watch, COROLLA_WRITABLE));
+    ok(corolla_reactor_post(r, leaving_job, (void *)7));
+    assert_int_equal(turn_at_once(r), -1000);
+    expect_log(7);
+    assert_true(third.watch.job != 0);
     corolla_watch_stop(&third.watch);
+    memset(&third, 0xff, sizeof third);
+    ok(turn_at_once(r));
     close_both(fds[0]);
     close_both(fds[1]);
 }
@@ -383,6 +392,31 @@ test_an_event_fetched_before_the_number_was_reused_is_dropped(void **state)
     close_both(others);
 }
 
+static void
+test_a_forked_child_does_not_change_its_parents_set(void **state)
+{
+    corolla_reactor *r = *state;
+    Watcher w;
+    int fds[2];
+    socket_pair(fds);
+    watcher_start(r, &w, 1, fds[0], COROLLA_READABLE);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        bool refused = corolla_watch_modify(&w.watch, COROLLA_WRITABLE) == -EBADF;
+        corolla_watch_stop(&w.watch);
+        _exit(refused ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    ok(corolla_reactor_turn(r)); /* would sleep for ever */
+    expect_log(11);
+    corolla_watch_stop(&w.watch);
+    close_both(fds);
+}
+
 /* ---- Many ----------------------------------------------------------------------------------------------- */
 
 static void
@@ -422,6 +456,7 @@ main(void)
         reactor_test(test_a_stale_event_is_not_delivered_to_the_numbers_new_owner),
         reactor_test(test_cycles_of_add_close_dup_and_add_again),
         reactor_test(test_an_event_fetched_before_the_number_was_reused_is_dropped),
+        reactor_test(test_a_forked_child_does_not_change_its_parents_set),
         reactor_test(test_more_events_than_one_poll_fetches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import contextvars
+import logging
 import os
 import socket
 import weakref
 
 import corolla
 import pytest
-from transports.support import BufferedRecorder, Recorder, connection, listener, receive, receive_all, settled
+from transports.support import HOST, BufferedRecorder, Recorder, connection, listener, receive, receive_all, settled
 
 
 def test_callbacks_in_order(run):

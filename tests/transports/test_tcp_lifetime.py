@@ -39,20 +39,24 @@ def test_transport_is_kept_while_reading(run):
     """Nobody but the loop has it, and it goes on."""
 
     async def main():
-        got = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        got, lost = loop.create_future(), loop.create_future()
 
         class Protocol(asyncio.Protocol):
             def data_received(self, data):
                 got.set_result(data)
 
+            def connection_lost(self, exc):
+                lost.set_result(exc)
+
         with listener() as server:
-            await asyncio.get_running_loop().create_connection(Protocol, *server.getsockname())
+            await loop.create_connection(Protocol, *server.getsockname())
             peer, _ = server.accept()
         with peer:
             gc.collect()
             peer.sendall(b"abc")
             assert await got == b"abc"
-        await settled()
+        assert await lost is None
 
     run(main())
 
@@ -71,6 +75,7 @@ def test_transport_is_kept_while_writing(run):
         gc.collect()
         with peer:
             assert len(await receive_all(peer)) == 5_000_000
+        await settled()
 
     run(main())
 
@@ -275,7 +280,6 @@ def test_a_forked_child_leaves_connections_alone(run):
                                 getattr(transport, method)()
                             except (RuntimeError, OSError):
                                 pass
-                        transport.write(b"from the child")
                         server.close()
                         repr(transport)
                         del transport, protocol, server
@@ -283,7 +287,8 @@ def test_a_forked_child_leaves_connections_alone(run):
                         code = 0
                     finally:
                         os._exit(code)
-                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+                _, status = await asyncio.get_running_loop().run_in_executor(None, os.waitpid, pid, 0)
+                assert status == 0
                 peer.sendall(b"abc")
                 await protocol.until(lambda: protocol.data == b"abc")
                 transport.write_eof()

@@ -1,0 +1,252 @@
+"""The extension module. Its types stand in for asyncio's wherever those are asked for, and are typed as their subclasses."""
+
+import asyncio
+import ssl as ssl_module
+import sys
+from asyncio.base_events import Server as _AsyncioServer
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from socket import socket
+from typing import Any, Protocol, TypeAlias, TypeVar, final, overload
+
+from typing_extensions import Buffer, TypeVarTuple, Unpack, disjoint_base
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
+_SSLContext: TypeAlias = bool | ssl_module.SSLContext | None
+if sys.version_info >= (3, 12):
+    _CoroutineLike: TypeAlias = Coroutine[Any, Any, _T]
+    _AwaitableLike: TypeAlias = Awaitable[_T]
+else:
+    _CoroutineLike: TypeAlias = Generator[Any, None, _T] | Coroutine[Any, Any, _T]
+    _AwaitableLike: TypeAlias = Generator[Any, None, _T] | Awaitable[_T]
+# Whatever asyncio's own type for it is, which differs between versions of its stubs.
+_TaskFactory: TypeAlias = Any
+_ExceptionHandler: TypeAlias = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+class _HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+_Descriptor: TypeAlias = int | _HasFileno
+
+@disjoint_base
+class Handle(asyncio.Handle):
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None = None,
+    ) -> None: ...
+    # asyncio has it from 3.12 on
+    def get_context(self) -> Context: ...
+
+# At runtime asyncio's types are no bases of ours, isinstance() holds without: their layouts do not clash.
+@disjoint_base
+class TimerHandle(Handle, asyncio.TimerHandle):  # type: ignore[misc]
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None = None,
+    ) -> None: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __lt__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __le__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __gt__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __ge__(self, other: asyncio.TimerHandle, /) -> bool: ...
+
+@disjoint_base
+class Future(asyncio.Future[_T]):
+    def __init__(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None: ...
+
+@disjoint_base
+class Task(asyncio.Task[_T], Future[_T]):  # type: ignore[misc]
+    # eager_start: asyncio has it from 3.12 on
+    def __init__(
+        self,
+        coro: _CoroutineLike[_T],
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        name: str | None = None,
+        context: Context | None = None,
+        eager_start: bool = False,
+    ) -> None: ...
+    def get_context(self) -> Context: ...
+
+class Server(_AsyncioServer):
+    # asyncio has them from 3.13 on
+    def close_clients(self) -> None: ...
+    def abort_clients(self) -> None: ...
+
+@final
+class TcpTransport(asyncio.Transport): ...
+
+class EventLoop(asyncio.AbstractEventLoop):
+    # running
+    def run_forever(self) -> None: ...
+    def run_until_complete(self, future: _AwaitableLike[_T]) -> _T: ...
+    def stop(self) -> None: ...
+    def is_running(self) -> bool: ...
+    def is_closed(self) -> bool: ...
+    def close(self) -> None: ...
+    async def shutdown_asyncgens(self) -> None: ...
+
+    # callbacks
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> Handle: ...
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> Handle: ...
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> TimerHandle: ...
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> TimerHandle: ...
+    def time(self) -> float: ...
+
+    # futures and tasks
+    def create_future(self) -> Future[Any]: ...
+    def create_task(
+        self,
+        coro: _CoroutineLike[_T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        eager_start: bool | None = False,
+        **kwargs: Any,
+    ) -> Task[_T]: ...
+    def set_task_factory(self, factory: _TaskFactory) -> None: ...
+    def get_task_factory(self) -> _TaskFactory: ...
+
+    # errors and debugging
+    def set_exception_handler(self, handler: _ExceptionHandler | None) -> None: ...
+    def get_exception_handler(self) -> _ExceptionHandler | None: ...
+    def default_exception_handler(self, context: dict[str, Any]) -> None: ...
+    def call_exception_handler(self, context: dict[str, Any]) -> None: ...
+    def get_debug(self) -> bool: ...
+    def set_debug(self, enabled: bool) -> None: ...
+
+    # threads
+    def run_in_executor(
+        self, executor: Any, func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]
+    ) -> Future[_T]: ...
+    def set_default_executor(self, executor: ThreadPoolExecutor) -> None: ...  # type: ignore[override]
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None: ...
+
+    # descriptors and signals
+    def add_reader(
+        self, fd: _Descriptor, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]
+    ) -> None: ...
+    def remove_reader(self, fd: _Descriptor) -> bool: ...
+    def add_writer(
+        self, fd: _Descriptor, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]
+    ) -> None: ...
+    def remove_writer(self, fd: _Descriptor) -> bool: ...
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts]
+    ) -> None: ...
+    def remove_signal_handler(self, sig: int) -> bool: ...
+
+    # names
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]: ...
+    async def getnameinfo(
+        self, sockaddr: tuple[str, int] | tuple[str, int, int] | tuple[str, int, int, int], flags: int = 0
+    ) -> tuple[str, str]: ...
+
+    # sockets
+    async def sock_recv(self, sock: socket, n: int) -> bytes: ...
+    async def sock_recv_into(self, sock: socket, buf: Buffer) -> int: ...
+    async def sock_sendall(self, sock: socket, data: Buffer) -> None: ...
+    async def sock_connect(self, sock: socket, address: Any) -> None: ...
+    async def sock_accept(self, sock: socket) -> tuple[socket, Any]: ...
+
+    # connections and servers
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        host: str | None = None,
+        port: int | str | None = None,
+        *,
+        ssl: _SSLContext = None,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        sock: socket | None = None,
+        local_addr: tuple[str, int] | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = None,
+        interleave: int | None = None,
+        all_errors: bool = False,
+    ) -> tuple[TcpTransport, _ProtocolT]: ...
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | Sequence[str] | None = None,
+        port: int | str | None = None,
+        *,
+        family: int = ...,
+        flags: int = ...,
+        sock: socket | None = None,
+        backlog: int = 100,
+        ssl: _SSLContext = None,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        keep_alive: bool | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+    ) -> Server: ...
+
+    # Not built yet: each raises NotImplementedError.
+    async def sock_recvfrom(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def sock_recvfrom_into(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def sock_sendto(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def sock_sendfile(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def sendfile(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def start_tls(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def create_unix_connection(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def connect_accepted_socket(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> Any: ...
+
+@overload
+def sleep(delay: float) -> Coroutine[Any, Any, None]: ...
+@overload
+def sleep(delay: float, result: _T) -> Coroutine[Any, Any, _T]: ...
+def _tasks() -> list[Task[Any]]: ...
