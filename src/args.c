@@ -67,6 +67,10 @@ int
 corolla_unpack(const corolla_signature *sig, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                PyObject **out)
 {
+    if (kwnames == NULL && nargs == 1 && sig->names[1] == NULL) {
+        out[0] = args[0]; /* the one argument, by position: transport.write(data) */
+        return 0;
+    }
     clear_out(sig, out);
     if (check_counts(sig, nargs) < 0) {
         return -1;

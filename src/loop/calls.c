@@ -5,39 +5,73 @@
 
 /* ---- Callbacks --------------------------------------------------------------------------- */
 
-/* Splits off context=, the one keyword these take. *context: borrowed, NULL for None. 0 or -1. */
+/* The arguments of f(*first, callback, *args, context=None), of which all but *args may come by name. */
+typedef struct {
+    PyObject *const *args; /* the named ones first; borrowed */
+    Py_ssize_t nargs;
+    PyObject *context;  /* borrowed; NULL for None */
+    PyObject *named[2]; /* where they are put together when some came by name */
+} Call;
+
+/* One keyword argument. 0 or -1. */
 static int
-take_context(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **context)
+place_named(const char *function, const char *const *names, int count, Call *call, PyObject *key, PyObject *value)
 {
-    *context = NULL;
-    Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-        if (PyUnicode_CompareWithASCIIString(name, "context") != 0) {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", function, name);
+    if (PyUnicode_CompareWithASCIIString(key, "context") == 0) {
+        call->context = value == Py_None ? NULL : value;
+        return 0;
+    }
+    for (int i = 0; i < count; i++) {
+        if (PyUnicode_CompareWithASCIIString(key, names[i]) == 0) {
+            if (i < call->nargs) {
+                PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'", function, key);
+                return -1;
+            }
+            call->named[i] = value;
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", function, key);
+    return -1;
+}
+
+/* names: of the count arguments before *args. 0 or -1. */
+static int
+unpack_call(const char *function, const char *const *names, int count, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *kwnames, Call *call)
+{
+    *call = (Call){.args = args, .nargs = nargs};
+    if (kwnames != NULL) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
+            if (place_named(function, names, count, call, PyTuple_GET_ITEM(kwnames, i), args[nargs + i]) < 0) {
+                return -1;
+            }
+        }
+        if (call->context != NULL && !PyContext_CheckExact(call->context)) {
+            PyErr_Format(PyExc_TypeError, "a contextvars.Context is required, got %R", call->context);
             return -1;
         }
-        *context = args[nargs + i];
     }
-    if (*context == Py_None) {
-        *context = NULL;
+    if (nargs >= count) {
+        return 0;
     }
-    else if (*context != NULL && !PyContext_CheckExact(*context)) {
-        PyErr_Format(PyExc_TypeError, "a contextvars.Context is required, got %R", *context);
-        return -1;
+    for (int i = 0; i < count; i++) {
+        if (i < nargs) {
+            call->named[i] = args[i];
+        }
+        if (call->named[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() missing required positional argument: '%s'", function, names[i]);
+            return -1;
+        }
     }
+    call->args = call->named;
+    call->nargs = count;
     return 0;
 }
 
-static int
-check_count(const char *function, Py_ssize_t nargs, Py_ssize_t needed, const char *missing)
-{
-    if (nargs < needed) {
-        PyErr_Format(PyExc_TypeError, "%s() missing required positional argument: '%s'", function, missing);
-        return -1;
-    }
-    return 0;
-}
+static const char *const soon_names[] = {"callback"};
+static const char *const later_names[] = {"delay", "callback"};
+static const char *const at_names[] = {"when", "callback"};
 
 /* asyncio's _check_callback: in debug mode only. 0 or -1. */
 static int
@@ -59,7 +93,7 @@ check_callback(corolla_core *core, PyObject *callback, const char *function)
 
 /* asyncio's own frame is not there to be cut off: nothing is removed from the source traceback. */
 
-PyDoc_STRVAR(call_soon_doc, "call_soon($self, callback, /, *args, context=None)\n--\n\n"
+PyDoc_STRVAR(call_soon_doc, "call_soon($self, /, callback, *args, context=None)\n--\n\n"
 "Queue callback(*args) for the next turn. Return a Handle.\n\n"
 "context: the contextvars.Context to call it in, a copy of the current one if None. Raises RuntimeError if the\n"
 "loop is closed. Specified by asyncio.loop.call_soon().");
@@ -68,18 +102,17 @@ static PyObject *
 loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     corolla_core *core = loop_core(self);
-    PyObject *context = NULL;
-    if (loop_check(self) < 0 || check_count("call_soon", nargs, 1, "callback") < 0 ||
-        (kwnames != NULL && take_context("call_soon", args, nargs, kwnames, &context) < 0)) {
+    Call call;
+    if (loop_check(self) < 0 || unpack_call("call_soon", soon_names, 1, args, nargs, kwnames, &call) < 0) {
         return NULL;
     }
-    if (core->debug && (corolla_core_check_thread(core) < 0 || check_callback(core, args[0], "call_soon") < 0)) {
+    if (core->debug && (corolla_core_check_thread(core) < 0 || check_callback(core, call.args[0], "call_soon") < 0)) {
         return NULL;
     }
-    return corolla_call_soon(core, args[0], args + 1, nargs - 1, context);
+    return corolla_call_soon(core, call.args[0], call.args + 1, call.nargs - 1, call.context);
 }
 
-PyDoc_STRVAR(call_soon_threadsafe_doc, "call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n"
+PyDoc_STRVAR(call_soon_threadsafe_doc, "call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n"
 "The same as call_soon(), from any thread or from a signal handler; wakes the loop.\n\n"
 "Specified by asyncio.loop.call_soon_threadsafe().");
 
@@ -87,15 +120,14 @@ static PyObject *
 loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     corolla_core *core = loop_core(self);
-    PyObject *context = NULL;
-    if (loop_check(self) < 0 || check_count("call_soon_threadsafe", nargs, 1, "callback") < 0 ||
-        (kwnames != NULL && take_context("call_soon_threadsafe", args, nargs, kwnames, &context) < 0)) {
+    Call call;
+    if (loop_check(self) < 0 || unpack_call("call_soon_threadsafe", soon_names, 1, args, nargs, kwnames, &call) < 0) {
         return NULL;
     }
-    if (core->debug && check_callback(core, args[0], "call_soon_threadsafe") < 0) {
+    if (core->debug && check_callback(core, call.args[0], "call_soon_threadsafe") < 0) {
         return NULL;
     }
-    PyObject *handle = corolla_handle_new(core, args[0], args + 1, nargs - 1, context);
+    PyObject *handle = corolla_handle_new(core, call.args[0], call.args + 1, call.nargs - 1, call.context);
     /* Making it may have let other threads run, and one of them close the loop. */
     if (handle == NULL || corolla_core_check_closed(core) < 0) {
         Py_XDECREF(handle);
@@ -144,32 +176,35 @@ loop_seconds(corolla_core *core, double *now)
     return *now == -1.0 && PyErr_Occurred() ? -1 : 0;
 }
 
-/* call_at(when, ...) through the method, where somebody replaced it. */
+/* call_at(when, callback, *args, context=context) through the method, where somebody replaced it. */
 static PyObject *
-call_at_method(corolla_core *core, double when, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+call_at_method(corolla_core *core, double when, const Call *call)
 {
-    PyObject *method = PyObject_GetAttr(core->loop, core->state->s.call_at);
+    corolla_state *state = core->state;
+    PyObject *method = PyObject_GetAttr(core->loop, state->s.call_at);
     PyObject *time = PyFloat_FromDouble(when);
-    Py_ssize_t count = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
-    PyObject **stack = PyMem_New(PyObject *, (size_t)count + 1);
+    PyObject *names = call->context == NULL ? NULL : PyTuple_Pack(1, state->s.context);
+    PyObject **stack = PyMem_New(PyObject *, (size_t)call->nargs + 1);
     PyObject *handle = NULL;
-    if (method != NULL && time != NULL && stack != NULL) {
-        stack[0] = time;
-        for (Py_ssize_t i = 1; i < count; i++) {
-            stack[i] = args[i];
-        }
-        handle = PyObject_Vectorcall(method, stack, (size_t)nargs, kwnames);
-    }
-    else if (stack == NULL) {
+    if (stack == NULL) {
         PyErr_NoMemory();
     }
+    else if (method != NULL && time != NULL && (call->context == NULL || names != NULL)) {
+        stack[0] = time;
+        for (Py_ssize_t i = 1; i < call->nargs; i++) {
+            stack[i] = call->args[i];
+        }
+        stack[call->nargs] = call->context;
+        handle = PyObject_Vectorcall(method, stack, (size_t)call->nargs, names);
+    }
     PyMem_Free(stack);
+    Py_XDECREF(names);
     Py_XDECREF(time);
     Py_XDECREF(method);
     return handle;
 }
 
-PyDoc_STRVAR(call_later_doc, "call_later($self, delay, callback, /, *args, context=None)\n--\n\n"
+PyDoc_STRVAR(call_later_doc, "call_later($self, /, delay, callback, *args, context=None)\n--\n\n"
 "Queue callback(*args) for delay seconds from now. Return a TimerHandle.\n\n"
 "Raises TypeError if delay is None, ValueError if it is NaN. Specified by asyncio.loop.call_later().");
 
@@ -177,29 +212,28 @@ static PyObject *
 loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     corolla_core *core = loop_core(self);
-    PyObject *context = NULL;
-    if (loop_check(self) < 0 || check_count("call_later", nargs, 2, nargs < 1 ? "delay" : "callback") < 0 ||
-        (kwnames != NULL && take_context("call_later", args, nargs, kwnames, &context) < 0)) {
+    Call call;
+    if (loop_check(self) < 0 || unpack_call("call_later", later_names, 2, args, nargs, kwnames, &call) < 0) {
         return NULL;
     }
-    if (args[0] == Py_None) {
+    if (call.args[0] == Py_None) {
         PyErr_SetString(PyExc_TypeError, "delay must not be None");
         return NULL;
     }
-    double now, delay = PyFloat_AsDouble(args[0]);
+    double now, delay = PyFloat_AsDouble(call.args[0]);
     if ((delay == -1.0 && PyErr_Occurred()) || loop_seconds(core, &now) < 0) {
         return NULL;
     }
     if (core->overridden & COROLLA_OWN_CALL_AT) {
-        return call_at_method(core, now + delay, args, nargs, kwnames);
+        return call_at_method(core, now + delay, &call);
     }
-    if (core->debug && (corolla_core_check_thread(core) < 0 || check_callback(core, args[1], "call_later") < 0)) {
+    if (core->debug && (corolla_core_check_thread(core) < 0 || check_callback(core, call.args[1], "call_later") < 0)) {
         return NULL;
     }
-    return corolla_call_at(core, now + delay, args[1], args + 2, nargs - 2, context);
+    return corolla_call_at(core, now + delay, call.args[1], call.args + 2, call.nargs - 2, call.context);
 }
 
-PyDoc_STRVAR(call_at_doc, "call_at($self, when, callback, /, *args, context=None)\n--\n\n"
+PyDoc_STRVAR(call_at_doc, "call_at($self, /, when, callback, *args, context=None)\n--\n\n"
 "Queue callback(*args) for the time when, in seconds of time(). Return a TimerHandle.\n\n"
 "Callbacks due at the same time run in the order they were queued. Raises TypeError if when is None, ValueError if\n"
 "it is NaN. Specified by asyncio.loop.call_at().");
@@ -208,23 +242,22 @@ static PyObject *
 loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     corolla_core *core = loop_core(self);
-    PyObject *context = NULL;
-    if (loop_check(self) < 0 || check_count("call_at", nargs, 2, nargs < 1 ? "when" : "callback") < 0 ||
-        (kwnames != NULL && take_context("call_at", args, nargs, kwnames, &context) < 0)) {
+    Call call;
+    if (loop_check(self) < 0 || unpack_call("call_at", at_names, 2, args, nargs, kwnames, &call) < 0) {
         return NULL;
     }
-    if (args[0] == Py_None) {
+    if (call.args[0] == Py_None) {
         PyErr_SetString(PyExc_TypeError, "when cannot be None");
         return NULL;
     }
-    double when = PyFloat_AsDouble(args[0]);
+    double when = PyFloat_AsDouble(call.args[0]);
     if (when == -1.0 && PyErr_Occurred()) {
         return NULL;
     }
-    if (core->debug && (corolla_core_check_thread(core) < 0 || check_callback(core, args[1], "call_at") < 0)) {
+    if (core->debug && (corolla_core_check_thread(core) < 0 || check_callback(core, call.args[1], "call_at") < 0)) {
         return NULL;
     }
-    return corolla_call_at(core, when, args[1], args + 2, nargs - 2, context);
+    return corolla_call_at(core, when, call.args[1], call.args + 2, call.nargs - 2, call.context);
 }
 
 PyDoc_STRVAR(time_doc, "time($self, /)\n--\n\n"
@@ -337,7 +370,7 @@ check_no_others(TaskOptions *o)
     return 0;
 }
 
-PyDoc_STRVAR(create_task_doc, "create_task($self, coro, /, *, name=None, context=None, eager_start=False, **kwargs)\n--\n\n"
+PyDoc_STRVAR(create_task_doc, "create_task($self, /, coro, *, name=None, context=None, eager_start=False, **kwargs)\n--\n\n"
 "Run a coroutine on this loop. Return its Task, or what the task factory makes.\n\n"
 "name: the task's name. context: the contextvars.Context it runs in, a copy of the current one if None.\n"
 "eager_start: run the first step at once. Other keywords go to the task factory; without one they are a TypeError.\n"
@@ -381,13 +414,19 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     return task;
 }
 
-PyDoc_STRVAR(set_task_factory_doc, "set_task_factory($self, factory, /)\n--\n\n"
+PyDoc_STRVAR(set_task_factory_doc, "set_task_factory($self, /, factory)\n--\n\n"
 "Make create_task() call factory(loop, coro, **kwargs), or make Tasks again if None.\n\n"
 "Raises TypeError if it cannot be called. Specified by asyncio.loop.set_task_factory().");
 
 static PyObject *
-loop_set_task_factory(PyObject *self, PyObject *factory)
+loop_set_task_factory(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"factory", NULL};
+    static const corolla_signature sig = {"set_task_factory", names, 1, 1, NULL};
+    PyObject *factory;
+    if (corolla_unpack(&sig, args, nargs, kwnames, &factory) < 0) {
+        return NULL;
+    }
     if (factory != Py_None && !PyCallable_Check(factory)) {
         PyErr_SetString(PyExc_TypeError, "task factory must be a callable or None");
         return NULL;
@@ -416,7 +455,7 @@ PyMethodDef corolla_loop_call_methods[] = {
     {"time", loop_time, METH_NOARGS, time_doc},
     {"create_future", loop_create_future, METH_NOARGS, create_future_doc},
     FAST("create_task", loop_create_task, create_task_doc),
-    {"set_task_factory", loop_set_task_factory, METH_O, set_task_factory_doc},
+    {"set_task_factory", (PyCFunction)(void (*)(void))loop_set_task_factory, METH_FASTCALL | METH_KEYWORDS, set_task_factory_doc},
     {"get_task_factory", loop_get_task_factory, METH_NOARGS, get_task_factory_doc},
     {NULL, NULL, 0, NULL},
 };

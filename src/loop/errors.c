@@ -33,13 +33,19 @@ log_raised(corolla_core *core, const char *message)
     return 0;
 }
 
-PyDoc_STRVAR(default_exception_handler_doc, "default_exception_handler($self, context, /)\n--\n\n"
+PyDoc_STRVAR(default_exception_handler_doc, "default_exception_handler($self, /, context)\n--\n\n"
 "Log an error as asyncio does: the message, what else the dict says, and the traceback.\n\n"
 "Specified by asyncio.loop.default_exception_handler().");
 
 static PyObject *
-loop_default_exception_handler(PyObject *self, PyObject *context)
+loop_default_exception_handler(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"context", NULL};
+    static const corolla_signature sig = {"default_exception_handler", names, 1, 1, NULL};
+    PyObject *context;
+    if (corolla_unpack(&sig, args, nargs, kwnames, &context) < 0) {
+        return NULL;
+    }
     /* The text is the standard library's, made by its own function. */
     return PyObject_CallMethod(loop_core(self)->state->BaseEventLoop, "default_exception_handler", "OO", self,
                                context);
@@ -132,14 +138,20 @@ report_handler_error(PyObject *self, PyObject *context)
     return rc;
 }
 
-PyDoc_STRVAR(call_exception_handler_doc, "call_exception_handler($self, context, /)\n--\n\n"
+PyDoc_STRVAR(call_exception_handler_doc, "call_exception_handler($self, /, context)\n--\n\n"
 "Report an error through the loop's exception handler.\n\n"
 "context: a dict with 'message' and, where they apply, 'exception', 'future', 'task', 'handle', 'protocol',\n"
 "'transport', 'socket', 'asyncgen', 'source_traceback'. Specified by asyncio.loop.call_exception_handler().");
 
 static PyObject *
-loop_call_exception_handler(PyObject *self, PyObject *context)
+loop_call_exception_handler(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"context", NULL};
+    static const corolla_signature sig = {"call_exception_handler", names, 1, 1, NULL};
+    PyObject *context;
+    if (corolla_unpack(&sig, args, nargs, kwnames, &context) < 0) {
+        return NULL;
+    }
     LoopObject *loop = (LoopObject *)self;
     int rc;
     if (loop->exception_handler == NULL) {
@@ -156,13 +168,19 @@ loop_call_exception_handler(PyObject *self, PyObject *context)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(set_exception_handler_doc, "set_exception_handler($self, handler, /)\n--\n\n"
+PyDoc_STRVAR(set_exception_handler_doc, "set_exception_handler($self, /, handler)\n--\n\n"
 "Make call_exception_handler() call handler(loop, context), or the default one again if None.\n\n"
 "Raises TypeError if it cannot be called. Specified by asyncio.loop.set_exception_handler().");
 
 static PyObject *
-loop_set_exception_handler(PyObject *self, PyObject *handler)
+loop_set_exception_handler(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"handler", NULL};
+    static const corolla_signature sig = {"set_exception_handler", names, 1, 1, NULL};
+    PyObject *handler;
+    if (corolla_unpack(&sig, args, nargs, kwnames, &handler) < 0) {
+        return NULL;
+    }
     if (handler != Py_None && !PyCallable_Check(handler)) {
         PyErr_Format(PyExc_TypeError, "A callable object or None is expected, got %R", handler);
         return NULL;
@@ -183,9 +201,9 @@ loop_get_exception_handler(PyObject *self, PyObject *unused)
 }
 
 PyMethodDef corolla_loop_error_methods[] = {
-    {"default_exception_handler", loop_default_exception_handler, METH_O, default_exception_handler_doc},
-    {"call_exception_handler", loop_call_exception_handler, METH_O, call_exception_handler_doc},
-    {"set_exception_handler", loop_set_exception_handler, METH_O, set_exception_handler_doc},
+    {"default_exception_handler", (PyCFunction)(void (*)(void))loop_default_exception_handler, METH_FASTCALL | METH_KEYWORDS, default_exception_handler_doc},
+    {"call_exception_handler", (PyCFunction)(void (*)(void))loop_call_exception_handler, METH_FASTCALL | METH_KEYWORDS, call_exception_handler_doc},
+    {"set_exception_handler", (PyCFunction)(void (*)(void))loop_set_exception_handler, METH_FASTCALL | METH_KEYWORDS, set_exception_handler_doc},
     {"get_exception_handler", loop_get_exception_handler, METH_NOARGS, get_exception_handler_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -336,13 +336,19 @@ is_done(corolla_state *state, PyObject *future)
     return done;
 }
 
-PyDoc_STRVAR(run_until_complete_doc, "run_until_complete($self, future, /)\n--\n\n"
+PyDoc_STRVAR(run_until_complete_doc, "run_until_complete($self, /, future)\n--\n\n"
 "Run until a future, coroutine or other awaitable is done. Return its result or raise its exception.\n\n"
 "Raises RuntimeError if the loop was stopped before. Specified by asyncio.loop.run_until_complete().");
 
 static PyObject *
-loop_run_until_complete(PyObject *self, PyObject *awaitable)
+loop_run_until_complete(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"future", NULL};
+    static const corolla_signature sig = {"run_until_complete", names, 1, 1, NULL};
+    PyObject *awaitable;
+    if (corolla_unpack(&sig, args, nargs, kwnames, &awaitable) < 0) {
+        return NULL;
+    }
     corolla_state *state = loop_core(self)->state;
     PyObject *callback = NULL, *result = NULL, *done = NULL;
     if (check_may_run(self) < 0) {
@@ -355,12 +361,12 @@ loop_run_until_complete(PyObject *self, PyObject *awaitable)
         return NULL;
     }
     PyObject *stack[2] = {awaitable, self};
-    PyObject *names = PyTuple_Pack(1, state->s.loop);
-    if (names == NULL) {
+    PyObject *keyword = PyTuple_Pack(1, state->s.loop);
+    if (keyword == NULL) {
         return NULL;
     }
-    PyObject *future = PyObject_Vectorcall(state->ensure_future, stack, 1, names);
-    Py_DECREF(names);
+    PyObject *future = PyObject_Vectorcall(state->ensure_future, stack, 1, keyword);
+    Py_DECREF(keyword);
     if (future == NULL) {
         return NULL;
     }
@@ -441,12 +447,18 @@ loop_get_debug(PyObject *self, PyObject *unused)
     return PyBool_FromLong(loop_core(self)->debug);
 }
 
-PyDoc_STRVAR(set_debug_doc, "set_debug($self, enabled, /)\n--\n\n"
+PyDoc_STRVAR(set_debug_doc, "set_debug($self, /, enabled)\n--\n\n"
 "Switch debug mode. Specified by asyncio.loop.set_debug() and the page \"Developing with asyncio\".");
 
 static PyObject *
-loop_set_debug(PyObject *self, PyObject *enabled)
+loop_set_debug(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"enabled", NULL};
+    static const corolla_signature sig = {"set_debug", names, 1, 1, NULL};
+    PyObject *enabled;
+    if (corolla_unpack(&sig, args, nargs, kwnames, &enabled) < 0) {
+        return NULL;
+    }
     int truth = PyObject_IsTrue(enabled);
     if (truth < 0) {
         return NULL;
@@ -471,11 +483,11 @@ loop_set_debug(PyObject *self, PyObject *enabled)
 
 PyMethodDef corolla_loop_run_methods[] = {
     {"run_forever", loop_run_forever, METH_NOARGS, run_forever_doc},
-    {"run_until_complete", loop_run_until_complete, METH_O, run_until_complete_doc},
+    {"run_until_complete", (PyCFunction)(void (*)(void))loop_run_until_complete, METH_FASTCALL | METH_KEYWORDS, run_until_complete_doc},
     {"stop", loop_stop, METH_NOARGS, stop_doc},
     {"is_running", loop_is_running, METH_NOARGS, is_running_doc},
     {"get_debug", loop_get_debug, METH_NOARGS, get_debug_doc},
-    {"set_debug", loop_set_debug, METH_O, set_debug_doc},
+    {"set_debug", (PyCFunction)(void (*)(void))loop_set_debug, METH_FASTCALL | METH_KEYWORDS, set_debug_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -157,13 +157,13 @@ corolla_core_leave_task_slow(corolla_core *core)
 static void
 leave_task(corolla_task *task)
 {
-#if PY_VERSION_HEX < 0x030E0000
     corolla_core *core = task->future.core;
+    /* Where call_soon() is somebody's own, code of theirs runs between steps. */
+    if (core != NULL && (task->future.status != COROLLA_PENDING || (core->overridden & COROLLA_OWN_CALL_SOON))) {
+        corolla_core_leave_task(core);
+    }
+#if PY_VERSION_HEX < 0x030E0000
     if (core != NULL) {
-        /* Where call_soon() is somebody's own, code of theirs runs between steps. */
-        if (task->future.status != COROLLA_PENDING || (core->overridden & COROLLA_OWN_CALL_SOON)) {
-            corolla_core_leave_task(core);
-        }
         return;
     }
 #endif

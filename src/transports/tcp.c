@@ -1,5 +1,6 @@
 /* TcpTransport: the type, how a transport comes to be and how it ends. Reading is in read.c, writing in
  * write.c, what it tells about itself in extra.c. */
+#include "../args.h"
 #include "tcp.h"
 
 #include <errno.h>
@@ -494,8 +495,14 @@ tcp_method_is_closing(PyObject *self, PyObject *unused)
 }
 
 static PyObject *
-tcp_method_set_protocol(PyObject *self, PyObject *protocol)
+tcp_method_set_protocol(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"protocol", NULL};
+    static const corolla_signature sig = {"set_protocol", names, 1, 1, NULL};
+    PyObject *protocol;
+    if (corolla_unpack(&sig, args, nargs, kwnames, &protocol) < 0) {
+        return NULL;
+    }
     return set_protocol((TcpTransport *)self, protocol) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -516,7 +523,7 @@ static PyMethodDef tcp_methods[] = {
     {"close", tcp_method_close, METH_NOARGS, close_doc},
     {"abort", tcp_method_abort, METH_NOARGS, abort_doc},
     {"is_closing", tcp_method_is_closing, METH_NOARGS, is_closing_doc},
-    {"set_protocol", tcp_method_set_protocol, METH_O, set_protocol_doc},
+    {"set_protocol", (PyCFunction)(void (*)(void))tcp_method_set_protocol, METH_FASTCALL | METH_KEYWORDS, set_protocol_doc},
     {"get_protocol", tcp_method_get_protocol, METH_NOARGS, get_protocol_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -1,4 +1,5 @@
 /* Writing: what goes to the stream, by reference or copied, and flow control. */
+#include "../args.h"
 #include "tcp.h"
 
 #include <errno.h>
@@ -111,8 +112,14 @@ check_not_ended(TcpTransport *t, const char *method)
 }
 
 static PyObject *
-tcp_write(PyObject *self, PyObject *data)
+tcp_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"data", NULL};
+    static const corolla_signature sig = {"write", names, 1, 1, NULL};
+    PyObject *data;
+    if (corolla_unpack(&sig, args, nargs, kwnames, &data) < 0) {
+        return NULL;
+    }
     TcpTransport *t = (TcpTransport *)self;
     Py_buffer view = {.obj = NULL};
     corolla_chunk chunk;
@@ -209,8 +216,14 @@ lines_clear(Lines *lines)
 }
 
 static PyObject *
-tcp_writelines(PyObject *self, PyObject *iterable)
+tcp_writelines(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"list_of_data", NULL};
+    static const corolla_signature sig = {"writelines", names, 1, 1, NULL};
+    PyObject *iterable;
+    if (corolla_unpack(&sig, args, nargs, kwnames, &iterable) < 0) {
+        return NULL;
+    }
     TcpTransport *t = (TcpTransport *)self;
     Lines lines;
     if (check_not_ended(t, "writelines") < 0) {
@@ -338,8 +351,8 @@ PyDoc_STRVAR(get_limits_doc, "The low and the high watermark of the write queue.
 PyDoc_STRVAR(get_size_doc, "Bytes written that the kernel has not taken yet.");
 
 PyMethodDef tcp_write_methods[] = {
-    {"write", tcp_write, METH_O, write_doc},
-    {"writelines", tcp_writelines, METH_O, writelines_doc},
+    {"write", (PyCFunction)(void (*)(void))tcp_write, METH_FASTCALL | METH_KEYWORDS, write_doc},
+    {"writelines", (PyCFunction)(void (*)(void))tcp_writelines, METH_FASTCALL | METH_KEYWORDS, writelines_doc},
     {"write_eof", tcp_write_eof, METH_NOARGS, write_eof_doc},
     {"can_write_eof", tcp_can_write_eof, METH_NOARGS, can_write_eof_doc},
     {"set_write_buffer_limits", (PyCFunction)(void (*)(void))tcp_set_write_buffer_limits, METH_FASTCALL | METH_KEYWORDS,

@@ -289,31 +289,6 @@ def test_close_is_logged(caplog):
     assert any(record.getMessage().startswith("Close <") for record in caplog.records)
 
 
-@beyond_stdlib("refusing beats a child that shares its parent's poller")
-def test_fork_inside_a_running_loop_is_refused(debug_loop):
-    outcomes = []
-
-    def fork():
-        try:
-            pid = os.fork()
-            if pid == 0:
-                os._exit(99)
-        except RuntimeError as error:
-            outcomes.append(error)
-        else:
-            outcomes.append(os.waitpid(pid, 0))
-
-    debug_loop.call_soon(debug_loop.stop)
-    debug_loop.call_soon(fork)
-    debug_loop.run_forever()
-    assert isinstance(outcomes[0], RuntimeError)
-    # Outside, it is nobody's concern.
-    pid = os.fork()
-    if pid == 0:
-        os._exit(5)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
-
-
 def test_everything_still_works_in_debug_mode(debug_loop):
     async def child(i):
         await asyncio.sleep(0)
