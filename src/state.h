@@ -14,7 +14,8 @@
 /* Interned once at import. corolla_state.s.NAME */
 #define COROLLA_STRINGS(X)                                                                                           \
     X(__class__) X(__name__) X(__qualname__) X(__self__)                                                             \
-    X(_asyncio_future_blocking) X(_loop) X(_must_cancel)                                                             \
+    X(_asyncio_future_blocking) X(_loop) X(_must_cancel) X(_cancel_message) X(_make_cancelled_error)                 \
+    X(_log_destroy_pending)                                                                                          \
     X(add_done_callback) X(remove_done_callback) X(call_at) X(call_exception_handler) X(call_later) X(call_soon)      \
     X(call_soon_threadsafe) X(cancel) X(cancelled) X(close) X(context) X(create_future) X(create_task)                \
     X(default_exception_handler) X(done) X(exception) X(future) X(get_debug) X(get_loop) X(handle) X(is_running)     \
@@ -75,6 +76,7 @@
     X(wrap_future, "asyncio", "wrap_future")                                                                         \
     X(copy_context, "contextvars", "copy_context")                                                                   \
     X(gather, "asyncio", "gather")                                                                                   \
+    X(GatheringFuture, "asyncio.tasks", "_GatheringFuture")                                                          \
     X(iscoroutinefunction, "asyncio.coroutines", COROLLA_ISCOROUTINEFUNCTION)                                        \
     X(concurrent_Future, "concurrent.futures", "Future")                                                             \
     X(concurrent_CancelledError, "concurrent.futures", "CancelledError")                                             \
@@ -117,6 +119,9 @@ typedef struct corolla_state {
     uint64_t task_names;        /* Task-N, the last given */
     struct corolla_freelists *freelists; /* owned */
     bool format_takes_debug;    /* asyncio's _format_callback_source(debug=), newer than 3.12.3 */
+
+    /* primitives/ */
+    PyTypeObject *gather_type; /* owned */
 
     /* transports/ */
     PyTypeObject *tcp_transport_type, *server_type; /* owned, each */

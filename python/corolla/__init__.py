@@ -10,7 +10,7 @@ https://docs.python.org/3/library/asyncio.html.
 
 from __future__ import annotations
 
-from ._core import EventLoop, Future, Handle, Server, Task, TcpTransport, TimerHandle, sleep
+from ._core import EventLoop, Future, Handle, Server, Task, TcpTransport, TimerHandle, gather, sleep
 from ._policy import EventLoopPolicy
 from ._registry import join_registry
 from ._run import new_event_loop, run
@@ -24,6 +24,7 @@ __all__ = [
     "Task",
     "TcpTransport",
     "TimerHandle",
+    "gather",
     "new_event_loop",
     "run",
     "sleep",

@@ -3,6 +3,8 @@
 import asyncio
 import ssl as ssl_module
 import sys
+from asyncio import gather as gather
+from asyncio import gather as gather
 from asyncio.base_events import Server as _AsyncioServer
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from contextvars import Context
 from socket import socket
 from typing import Any, Protocol, TypeAlias, TypeVar, final, overload
 
-from typing_extensions import Buffer, TypeVarTuple, Unpack, disjoint_base
+from typing_extensions import Buffer, TypeVarTuple, disjoint_base
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -25,6 +27,7 @@ else:
 # Whatever asyncio's own type for it is, which differs between versions of its stubs.
 _TaskFactory: TypeAlias = Any
 _ExceptionHandler: TypeAlias = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+
 class _HasFileno(Protocol):
     def fileno(self) -> int: ...
 
@@ -99,28 +102,28 @@ class EventLoop(asyncio.AbstractEventLoop):
     # callbacks
     def call_soon(
         self,
-        callback: Callable[[Unpack[_Ts]], object],
-        *args: Unpack[_Ts],
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: Context | None = None,
     ) -> Handle: ...
     def call_soon_threadsafe(
         self,
-        callback: Callable[[Unpack[_Ts]], object],
-        *args: Unpack[_Ts],
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: Context | None = None,
     ) -> Handle: ...
     def call_later(
         self,
         delay: float,
-        callback: Callable[[Unpack[_Ts]], object],
-        *args: Unpack[_Ts],
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: Context | None = None,
     ) -> TimerHandle: ...
     def call_at(
         self,
         when: float,
-        callback: Callable[[Unpack[_Ts]], object],
-        *args: Unpack[_Ts],
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: Context | None = None,
     ) -> TimerHandle: ...
     def time(self) -> float: ...
@@ -148,24 +151,16 @@ class EventLoop(asyncio.AbstractEventLoop):
     def set_debug(self, enabled: bool) -> None: ...
 
     # threads
-    def run_in_executor(
-        self, executor: Any, func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]
-    ) -> Future[_T]: ...
+    def run_in_executor(self, executor: Any, func: Callable[[*_Ts], _T], *args: *_Ts) -> Future[_T]: ...
     def set_default_executor(self, executor: ThreadPoolExecutor) -> None: ...  # type: ignore[override]
     async def shutdown_default_executor(self, timeout: float | None = None) -> None: ...
 
     # descriptors and signals
-    def add_reader(
-        self, fd: _Descriptor, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]
-    ) -> None: ...
+    def add_reader(self, fd: _Descriptor, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None: ...
     def remove_reader(self, fd: _Descriptor) -> bool: ...
-    def add_writer(
-        self, fd: _Descriptor, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]
-    ) -> None: ...
+    def add_writer(self, fd: _Descriptor, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None: ...
     def remove_writer(self, fd: _Descriptor) -> bool: ...
-    def add_signal_handler(
-        self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts]
-    ) -> None: ...
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None: ...
     def remove_signal_handler(self, sig: int) -> bool: ...
 
     # names

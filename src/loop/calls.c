@@ -431,6 +431,7 @@ loop_set_task_factory(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
         PyErr_SetString(PyExc_TypeError, "task factory must be a callable or None");
         return NULL;
     }
+    ((LoopObject *)self)->head.core.factory = factory != Py_None;
     Py_XSETREF(((LoopObject *)self)->task_factory, factory == Py_None ? NULL : Py_NewRef(factory));
     Py_RETURN_NONE;
 }

@@ -3,29 +3,11 @@
 
 #include "loop.h"
 
-/* ---- Forks ------------------------------------------------------------------------------- */
-
-/* A loop that was running when its process forked does not run in the child. The handler that counts touches
- * nothing but this number: a fork by any library finds no lock of ours. */
-static atomic_uint forks;
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-
-static void
-count_fork(void)
-{
-    atomic_fetch_add(&forks, 1);
-}
-
-static void
-install_fork_counter(void)
-{
-    pthread_atfork(NULL, NULL, count_fork);
-}
-
+/* A loop that was running when its process forked does not run in the child. */
 bool
 corolla_core_is_running(corolla_core *core)
 {
-    return core->running && core->forks == atomic_load(&forks);
+    return core->running && core->forks == corolla_fork_count();
 }
 
 /* ---- What surrounds a run ---------------------------------------------------------------- */
@@ -220,10 +202,9 @@ run_forever(PyObject *obj)
     if (check_may_run(obj) < 0) {
         return -1;
     }
-    pthread_once(&fork_once, install_fork_counter);
     Py_INCREF(obj);
     core->thread = PyThread_get_thread_ident();
-    core->forks = atomic_load(&forks);
+    core->forks = corolla_fork_count();
     core->running = true;
     int rc = begin_origin_tracking(self);
     if (rc == 0) {

@@ -4,6 +4,11 @@
 int
 corolla_primitives_init(PyObject *module, corolla_state *state)
 {
-    (void)state;
-    return PyModule_AddFunctions(module, corolla_sleep_functions);
+    if (corolla_gather_init(module, state) < 0) {
+        return -1;
+    }
+    if (PyModule_AddFunctions(module, corolla_sleep_functions) < 0) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, corolla_gather_functions);
 }

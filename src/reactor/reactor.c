@@ -74,6 +74,7 @@ corolla_reactor_init(corolla_reactor *r)
         err = -errno;
         goto fail;
     }
+    r->posted = &r->inbox->nonempty;
     err = corolla_poller_add_wakeup(r->poller, r->inbox->wakeup.fd);
     if (err < 0) {
         goto fail;
@@ -372,6 +373,12 @@ void
 corolla_reactor_stop(corolla_reactor *r)
 {
     r->stopping = true;
+}
+
+void
+corolla_reactor_collect(corolla_reactor *r)
+{
+    (void)corolla_inbox_take(r); /* what does not fit now will when the jobs before it have run */
 }
 
 int

@@ -202,6 +202,7 @@ struct corolla_reactor {
     size_t watch_count;
     corolla_poller *poller;     /* owned */
     corolla_inbox *inbox;       /* owned */
+    const atomic_bool *posted;  /* borrowed from the inbox: there is something in it */
     corolla_resolver *resolver; /* owned, NULL until used; outlives the reactor while a worker is in it */
     void *scratch;              /* owned: COROLLA_SCRATCH bytes for short reads, NULL until used */
 };
@@ -217,6 +218,8 @@ void corolla_reactor_close(corolla_reactor *r);
 void corolla_reactor_abandon(corolla_reactor *r);
 
 int64_t corolla_clock(void); /* CLOCK_MONOTONIC, ns */
+/* How often this process, and those it came from, were forked since the first reactor was made. */
+unsigned corolla_fork_count(void);
 
 /* One turn: poll, due timers, then the jobs that are ready at that moment and none that they add.
  * Blocks no longer than the next deadline, and not at all when jobs are ready or stopping is set;
@@ -227,10 +230,16 @@ int corolla_reactor_turn(corolla_reactor *r);
 int corolla_reactor_run(corolla_reactor *r);
 void corolla_reactor_stop(corolla_reactor *r);
 
-/* Appends a job. 0 or -ENOMEM. Owner's thread only. */
+/* Moves what other threads have posted so far to the ready queue. Owner's thread only. */
+void corolla_reactor_collect(corolla_reactor *r);
+
+/* Appends a job, behind what other threads posted before. 0 or -ENOMEM. Owner's thread only. */
 static inline int
 corolla_reactor_post(corolla_reactor *r, corolla_job_fn fn, void *arg)
 {
+    if (__builtin_expect(atomic_load_explicit(r->posted, memory_order_acquire), 0)) {
+        corolla_reactor_collect(r);
+    }
     return corolla_ring_push(&r->ring, fn, arg);
 }
 

@@ -41,8 +41,6 @@ PyObject *corolla_foreign_call_soon(corolla_state *state, PyObject *loop, PyObje
                                     PyObject *context);
 /* Queues a waiter of a future that is done already. 0 or -1. */
 int corolla_future_tell_now(corolla_future *fut, PyObject *waiter);
-/* future.cancel(msg=msg) of any kind of future; msg may be NULL. 1, 0 or -1. */
-int corolla_foreign_cancel(corolla_state *state, PyObject *future, PyObject *msg);
 /* Task.cancel(): 1, 0 or -1. */
 int corolla_task_cancel(corolla_task *task, PyObject *msg);
 
@@ -52,6 +50,8 @@ int corolla_future_trace(corolla_future *fut);
 int corolla_future_init(corolla_future *fut, PyObject *loop);
 int corolla_future_traverse(PyObject *self, visitproc visit, void *arg);
 int corolla_future_clear(PyObject *self);
+/* How both deallocators end: self is dead, untracked, and without weak references. */
+void corolla_future_bury(PyObject *self);
 /* Sets the fields of fresh memory. */
 void corolla_future_blank(corolla_future *fut, corolla_state *state);
 /* Future.cancel() of a Task. */
@@ -75,6 +75,7 @@ PyObject *corolla_future_iter_new(PyObject *future);
  * first step. 0 or -1. */
 int corolla_task_setup(corolla_task *task, PyObject *coro, PyObject *name, PyObject *context, bool eager);
 void corolla_task_unlink(corolla_task *task);
+int corolla_task_clear(PyObject *self);
 /* New reference to the name. */
 PyObject *corolla_task_name(corolla_task *task);
 

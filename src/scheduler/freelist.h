@@ -11,8 +11,18 @@ typedef struct freelist {
     int count;
 } freelist;
 
+/* A future may be the result of a future that is the result of a future: so that freeing the last does not recurse
+ * into them all, the dead beyond NEST_DEEPEST deallocations inside one another wait for the outermost. */
+enum { NEST_DEEPEST = 50 };
+
+typedef struct nest {
+    int depth;
+    PyObject *late; /* dead objects, not cleared yet: a list through their fields for weak references */
+} nest;
+
 typedef struct corolla_freelists {
     freelist handles, timers, futures, tasks, iters, callbacks, coros;
+    nest dying_futures, dying_handles;
 } corolla_freelists;
 
 /* A new object of exactly that type, counted in the state, not tracked, its fields not set. NULL with

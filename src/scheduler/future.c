@@ -473,3 +473,49 @@ corolla_future_clear(PyObject *self)
     PyMem_Free(more);
     return 0;
 }
+
+static void
+clear_either(corolla_future *fut)
+{
+    if (fut->is_task) {
+        corolla_task_clear((PyObject *)fut);
+    }
+    else {
+        corolla_future_clear((PyObject *)fut);
+    }
+}
+
+static void
+drop_either(corolla_future *fut)
+{
+    corolla_state *state = fut->state;
+    if (fut->is_task) {
+        freelist_drop(state, &state->freelists->tasks, state->task_type, (PyObject *)fut);
+    }
+    else {
+        freelist_drop(state, &state->freelists->futures, state->future_type, (PyObject *)fut);
+    }
+}
+
+void
+corolla_future_bury(PyObject *self)
+{
+    corolla_future *fut = (corolla_future *)self;
+    nest *dying = &fut->state->freelists->dying_futures;
+    if (dying->depth == NEST_DEEPEST) {
+        fut->weakrefs = dying->late;
+        dying->late = self;
+        return;
+    }
+    dying->depth++;
+    clear_either(fut);
+    while (dying->depth == 1 && dying->late != NULL) {
+        corolla_future *late = (corolla_future *)dying->late;
+        dying->late = late->weakrefs;
+        late->weakrefs = NULL;
+        clear_either(late);
+        drop_either(late);
+    }
+    dying->depth--;
+    drop_either(fut); /* last of all: the state may go with it */
+}

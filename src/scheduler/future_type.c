@@ -63,8 +63,7 @@ future_tp_dealloc(PyObject *self)
     if (fut->weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
     }
-    corolla_future_clear(self);
-    freelist_drop(state, &state->freelists->futures, state->future_type, self);
+    corolla_future_bury(self);
 }
 
 static PyObject *

@@ -383,25 +383,55 @@ handle_clear(PyObject *self)
     return 0;
 }
 
-/* A pending timer is held by the heap, so what is freed here is in no structure. */
+static void
+handle_clear_all(corolla_handle *h)
+{
+    handle_clear((PyObject *)h);
+    Py_CLEAR(h->loop);
+    if (h->timer) {
+        Py_CLEAR(((corolla_timer_handle *)h)->given);
+    }
+}
+
+static void
+handle_drop(corolla_handle *h)
+{
+    corolla_state *state = h->state;
+    if (h->timer) {
+        freelist_drop(state, &state->freelists->timers, state->timer_handle_type, (PyObject *)h);
+    }
+    else {
+        freelist_drop(state, &state->freelists->handles, state->handle_type, (PyObject *)h);
+    }
+}
+
+/* A pending timer is held by the heap, so what is freed here is in no structure. A handle may be an argument of a
+ * handle: the deepest wait, as futures do (corolla_future_bury()). */
 static void
 handle_dealloc(PyObject *self)
 {
     corolla_handle *h = (corolla_handle *)self;
-    corolla_state *state = h->state;
+    nest *dying = &h->state->freelists->dying_handles;
     PyObject_GC_UnTrack(self);
     if (h->weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
     }
-    handle_clear(self);
-    Py_CLEAR(h->loop);
-    if (h->timer) {
-        Py_CLEAR(((corolla_timer_handle *)h)->given);
-        freelist_drop(state, &state->freelists->timers, state->timer_handle_type, self);
+    if (dying->depth == NEST_DEEPEST) {
+        h->weakrefs = dying->late;
+        dying->late = self;
+        return;
     }
-    else {
-        freelist_drop(state, &state->freelists->handles, state->handle_type, self);
+    dying->depth++;
+    handle_clear_all(h);
+    while (dying->depth == 1 && dying->late != NULL) {
+        corolla_handle *late = (corolla_handle *)dying->late;
+        dying->late = late->weakrefs;
+        late->weakrefs = NULL;
+        handle_clear_all(late);
+        handle_drop(late);
     }
+    dying->depth--;
+    handle_drop(h); /* last of all: the state may go with it */
 }
 
 /* ---- Handle as Python sees it ------------------------------------------------------------ */

@@ -27,6 +27,7 @@ typedef struct corolla_core {
     unsigned overridden;  /* COROLLA_OWN_ bits */
     bool ready;           /* __init__ has run */
     bool debug;
+    bool factory;         /* set_task_factory() has set one */
     bool closed;
     bool running;
     PyObject *shown;      /* borrowed: the task of ours that is this loop's entry in asyncio's current-task dict,
@@ -163,6 +164,8 @@ int corolla_future_set_exception(PyObject *future, PyObject *exc);
 int corolla_future_set_raised(PyObject *future);
 /* 1 if it was pending, 0 if not, -1 with an exception. */
 int corolla_future_cancel(PyObject *future, PyObject *msg);
+/* future.cancel(msg=msg) of any kind of future; msg may be NULL. 1, 0 or -1. */
+int corolla_foreign_cancel(corolla_state *state, PyObject *future, PyObject *msg);
 static inline bool
 corolla_future_done(PyObject *future)
 {

@@ -90,8 +90,8 @@ task_tp_traverse(PyObject *self, visitproc visit, void *arg)
     return corolla_future_traverse(self, visit, arg);
 }
 
-static int
-task_tp_clear(PyObject *self)
+int
+corolla_task_clear(PyObject *self)
 {
     corolla_task *task = (corolla_task *)self;
     Py_CLEAR(task->coro);
@@ -117,8 +117,7 @@ task_tp_dealloc(PyObject *self)
     if (task->future.weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
     }
-    task_tp_clear(self);
-    freelist_drop(state, &state->freelists->tasks, state->task_type, self);
+    corolla_future_bury(self);
 }
 
 #if PY_VERSION_HEX < 0x030C0000
@@ -404,7 +403,7 @@ static PyType_Slot task_slots[] = {
     {Py_tp_dealloc, task_tp_dealloc},
     {Py_tp_finalize, task_tp_finalize},
     {Py_tp_traverse, task_tp_traverse},
-    {Py_tp_clear, task_tp_clear},
+    {Py_tp_clear, corolla_task_clear},
     {Py_tp_repr, task_tp_repr},
     {Py_tp_methods, task_methods},
     {Py_tp_getset, task_getset},

@@ -77,7 +77,6 @@ def test_forked_inside_a_task(python):
     async def main():
         def child():
             assert run(returns(5)) == 5
-            reader, writer = socket.socketpair()
             async def streams():
                 a, b = await asyncio.gather(returns(1), returns(2))
                 loop = asyncio.get_running_loop()

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import impl
 import pytest
 from impl import Future
 

@@ -309,9 +309,7 @@ def test_blocking_flag_can_be_set(future):
     assert future._asyncio_future_blocking is False
 
 
-@pytest.mark.parametrize(
-    "name", ["_state", "_result", "_exception", "_callbacks", "_source_traceback", "_loop"]
-)
+@pytest.mark.parametrize("name", ["_state", "_result", "_exception", "_callbacks", "_source_traceback", "_loop"])
 def test_state_is_read_only(future, name):
     with pytest.raises(AttributeError):
         setattr(future, name, None)

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import os
 import sys
 import threading
 
@@ -109,9 +108,7 @@ def test_without_debug_no_thread_is_checked(loop, act):
 
 def test_threadsafe_is_what_it_says(debug_loop):
     errors, ran = [], []
-    debug_loop.call_soon(
-        lambda: errors.append(in_thread(lambda: debug_loop.call_soon_threadsafe(ran.append, 1)))
-    )
+    debug_loop.call_soon(lambda: errors.append(in_thread(lambda: debug_loop.call_soon_threadsafe(ran.append, 1))))
     debug_loop.call_soon(lambda: debug_loop.call_soon_threadsafe(debug_loop.stop))
     debug_loop.run_forever()
     assert errors == [None]

@@ -1,7 +1,6 @@
 """The loop: methods that a Python subclass, or an attribute of the instance, replaces are the ones that run."""
 
 import asyncio
-import functools
 import math
 
 import impl

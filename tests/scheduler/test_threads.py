@@ -387,3 +387,20 @@ def test_completions_against_many_short_jobs(loop):
 
     loop.run_until_complete(main())
     loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_order_across_threads(loop):
+    """What a thread posted before comes before: call_soon_threadsafe() from a thread that has ended, then call_soon()."""
+    ran = []
+
+    def post_from_a_thread_then_here():
+        poster = threading.Thread(target=loop.call_soon_threadsafe, args=(ran.append, "thread"))
+        poster.start()
+        poster.join()
+        loop.call_soon(ran.append, "here")
+        loop.call_soon_threadsafe(ran.append, "here, threadsafe")
+        loop.call_soon(loop.stop)
+
+    loop.call_soon(post_from_a_thread_then_here)
+    loop.run_forever()
+    assert ran == ["thread", "here", "here, threadsafe"]

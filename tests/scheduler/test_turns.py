@@ -184,10 +184,14 @@ def test_running_inside_running(loop):
         loop.call_soon(run_nested)
         loop.call_soon(loop.stop)
         loop.run_forever()
-        assert messages == [
-            "This event loop is already running",
-            "Cannot run the event loop while another loop is running",
-        ] * 2
+        assert (
+            messages
+            == [
+                "This event loop is already running",
+                "Cannot run the event loop while another loop is running",
+            ]
+            * 2
+        )
         # Nothing was left behind.
         assert other.run_until_complete(returns(1)) == 1
         assert loop.run_until_complete(returns(2)) == 2

@@ -76,7 +76,10 @@ def actions(world: World, subject: Any) -> Iterator[Action]:
     yield "getreferents", lambda world, subject, odd: gc.get_referents(subject)
     for name in ("__eq__", "__lt__", "__add__", "__contains__", "__getitem__"):
         for odd in values:
-            yield f"{name} {odd}", lambda world, subject, v, n=name, o=odd: getattr(__import__("operator"), n)(subject, v[o])
+            yield (
+                f"{name} {odd}",
+                lambda world, subject, v, n=name, o=odd: getattr(__import__("operator"), n)(subject, v[o]),
+            )
 
 
 async def awaiting(thing: Any) -> Any:

@@ -72,6 +72,7 @@ def test_the_sweep_sees_a_crash(tmp_path: pathlib.Path, monkeypatch: pytest.Monk
     fake = tmp_path / "child.py"
     fake.write_text(
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGSEGV, signal.SIG_DFL)\n"  # a sanitizer has a handler of its own
         "first, log = int(sys.argv[3]), open(sys.argv[4], 'a')\n"
         "for number in range(first, 5):\n"
         "    print(number, f'action {number}', file=log, flush=True)\n"
