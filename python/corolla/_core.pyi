@@ -4,7 +4,6 @@ import asyncio
 import ssl as ssl_module
 import sys
 from asyncio import gather as gather
-from asyncio import gather as gather
 from asyncio.base_events import Server as _AsyncioServer
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -6,12 +6,12 @@
 /* What gather() returns: a Future whose cancel() cancels the children. */
 typedef struct {
     corolla_future future;
-    PyObject *children;     /* owned: a list of futures, one for each argument */
-    Py_ssize_t total;       /* how many different children there are */
-    Py_ssize_t finished;    /* how many of them have told us */
+    PyObject *children;  /* owned: a list of futures, one for each argument */
+    Py_ssize_t total;    /* how many different children there are */
+    Py_ssize_t finished; /* how many of them have told us */
     bool return_exceptions;
-    bool cancel_requested;  /* cancel() reached a child: CancelledError whatever the children make of it */
-    bool abandoned;         /* gather() failed half way: nobody will ever see this */
+    bool cancel_requested; /* cancel() reached a child: CancelledError whatever the children make of it */
+    bool abandoned;        /* gather() failed half way: nobody will ever see this */
 } GatherObject;
 
 /* A Future or Task of ours, not a subclass: nobody has replaced its methods. */

@@ -30,6 +30,18 @@ void corolla_raise(PyObject *exc);
 /* Reports the exception being raised as that of a Handle. 0, or -1 when it leaves the loop. */
 int corolla_handle_report(corolla_handle *handle);
 
+/* ---- handle.c, for handle_type.c ----------------------------------------------------------- */
+
+/* A new tuple of the arguments. */
+PyObject *corolla_handle_args(corolla_handle *handle);
+/* The callback as asyncio shows it; callback must not be NULL. New reference or NULL. */
+PyObject *corolla_handle_format(corolla_handle *handle);
+/* Runs it without leaving the current task. core may be NULL. 0, or -1 with what leaves the loop. */
+int corolla_handle_run_timed(corolla_handle *handle, corolla_core *core);
+int corolla_handle_traverse(PyObject *self, visitproc visit, void *arg);
+int corolla_handle_clear(PyObject *self);
+void corolla_handle_dealloc(PyObject *self);
+
 /* A task's wakeup as a callable, for futures that are not ours. New reference or NULL. */
 PyObject *corolla_task_wakeup_callable(PyObject *task);
 
