@@ -64,8 +64,7 @@ clear_out(const corolla_signature *sig, PyObject **out)
 }
 
 int
-corolla_unpack(const corolla_signature *sig, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-               PyObject **out)
+corolla_unpack(const corolla_signature *sig, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **out)
 {
     if (kwnames == NULL && nargs == 1 && sig->positional == 1 && sig->names[1] == NULL) {
         out[0] = args[0]; /* the one argument, by position: transport.write(data) */

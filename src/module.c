@@ -37,10 +37,10 @@ corolla_add_methods(PyTypeObject *type, PyMethodDef *methods)
 static int
 init_strings(corolla_state *state)
 {
-#define X(name)                                                                                                      \
-    state->s.name = PyUnicode_InternFromString(#name);                                                               \
-    if (state->s.name == NULL) {                                                                                     \
-        return -1;                                                                                                   \
+#define X(name)                                        \
+    state->s.name = PyUnicode_InternFromString(#name); \
+    if (state->s.name == NULL) {                       \
+        return -1;                                     \
     }
     COROLLA_STRINGS(X)
 #undef X
@@ -50,10 +50,10 @@ init_strings(corolla_state *state)
 static int
 init_imports(corolla_state *state)
 {
-#define X(name, from, attribute)                                                                                     \
-    state->name = PyImport_ImportModuleAttrString(from, attribute);                                                  \
-    if (state->name == NULL) {                                                                                       \
-        return -1;                                                                                                   \
+#define X(name, from, attribute)                                    \
+    state->name = PyImport_ImportModuleAttrString(from, attribute); \
+    if (state->name == NULL) {                                      \
+        return -1;                                                  \
     }
     COROLLA_IMPORTS(X)
 #undef X
@@ -83,9 +83,10 @@ module_exec(PyObject *module)
 
 /* Every object of the state, once: what is visited is what is dropped. */
 #define EACH_OBJECT(X)                                                                                               \
-    X(handle_type) X(timer_handle_type) X(future_type) X(task_type) X(future_iter_type) X(callback_type)             \
-    X(coroutine_type) X(coro_wrapper_type) X(current_tasks) X(swap_current) X(tcp_transport_type) X(server_type) X(loop_base_type)        \
-    X(loop_type) X(gather_type)
+    X(handle_type)                                                                                                   \
+    X(timer_handle_type) X(future_type) X(task_type) X(future_iter_type) X(callback_type) X(coroutine_type)          \
+        X(coro_wrapper_type) X(current_tasks) X(swap_current) X(tcp_transport_type) X(server_type) X(loop_base_type) \
+            X(loop_type) X(gather_type)
 
 /* There is no m_clear: the collector breaks the cycle of module and types at the types, and until the last
  * object is gone its methods find the state whole. */
@@ -142,13 +143,8 @@ static PyModuleDef_Slot module_slots[] = {
 PyDoc_STRVAR(module_doc, "asyncio, whole, in C: the compiled part of corolla.");
 
 struct PyModuleDef corolla_module = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "corolla._core",
-    .m_doc = module_doc,
-    .m_size = sizeof(corolla_state *),
-    .m_slots = module_slots,
-    .m_traverse = module_traverse,
-    .m_free = module_free,
+    PyModuleDef_HEAD_INIT,   .m_name = "corolla._core",     .m_doc = module_doc,   .m_size = sizeof(corolla_state *),
+    .m_slots = module_slots, .m_traverse = module_traverse, .m_free = module_free,
 };
 
 PyMODINIT_FUNC

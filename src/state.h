@@ -12,21 +12,24 @@
 #include "compat.h"
 
 /* Interned once at import. corolla_state.s.NAME */
-#define COROLLA_STRINGS(X)                                                                                           \
-    X(__class__) X(__name__) X(__qualname__) X(__self__)                                                             \
-    X(_asyncio_future_blocking) X(_loop) X(_must_cancel) X(_cancel_message) X(_make_cancelled_error)                 \
-    X(_log_destroy_pending)                                                                                          \
-    X(add_done_callback) X(remove_done_callback) X(call_at) X(call_exception_handler) X(call_later) X(call_soon)      \
-    X(call_soon_threadsafe) X(cancel) X(cancelled) X(close) X(context) X(create_future) X(create_task)                \
-    X(default_exception_handler) X(done) X(exception) X(future) X(get_debug) X(get_loop) X(handle) X(is_running)     \
-    X(message) X(msg) X(name) X(loop) X(result) X(send) X(source_traceback) X(task) X(throw) X(time) X(set_name)      \
-    X(connection_made) X(connection_lost) X(data_received) X(eof_received) X(buffer_updated) X(get_buffer)           \
-    X(pause_writing) X(resume_writing) X(protocol) X(transport) X(socket) X(asyncgen) X(aclose) X(detach) X(fileno)  \
-    X(peername) X(sockname) X(sslcontext) X(server) X(eager_start) X(debug)   \
-    X(accept) X(connect) X(family) X(flags) X(getaddrinfo) X(getnameinfo) X(getsockopt) X(gettimeout) X(host) X(info) \
-    X(port) X(proto) X(recv) X(recv_into) X(setblocking) X(shutdown) X(start) X(submit) X(type) X(wait) X(add)        \
-    X(clear) X(discard) X(join) X(args) X(target) X(executor) X(func) X(set_result) X(set_exception)                  \
-    X(SSLSocket) X(warn_on_full_buffer) X(signum) X(sig) X(ident) X(sockaddr)
+#define COROLLA_STRINGS(X)                                                                                             \
+    X(__class__)                                                                                                       \
+    X(__name__) X(__qualname__) X(__self__) X(_asyncio_future_blocking) X(_loop) X(_must_cancel) X(_cancel_message)    \
+        X(_make_cancelled_error) X(_log_destroy_pending) X(add_done_callback) X(remove_done_callback) X(call_at)       \
+            X(call_exception_handler) X(call_later) X(call_soon) X(call_soon_threadsafe) X(cancel) X(cancelled)        \
+                X(close) X(context) X(create_future) X(create_task) X(default_exception_handler) X(done) X(exception)  \
+                    X(future) X(get_debug) X(get_loop) X(handle) X(is_running) X(message) X(msg) X(name) X(loop)       \
+                        X(result) X(send) X(source_traceback) X(task) X(throw) X(time) X(set_name) X(connection_made)  \
+                            X(connection_lost) X(data_received) X(eof_received) X(buffer_updated) X(get_buffer)        \
+                                X(pause_writing) X(resume_writing) X(protocol) X(transport) X(socket) X(asyncgen)      \
+                                    X(aclose) X(detach) X(fileno) X(peername) X(sockname) X(sslcontext) X(server)      \
+                                        X(eager_start) X(debug) X(accept) X(connect) X(family) X(flags) X(getaddrinfo) \
+                                            X(getnameinfo) X(getsockopt) X(gettimeout) X(host) X(info) X(port)         \
+                                                X(proto) X(recv) X(recv_into) X(setblocking) X(shutdown) X(start)      \
+                                                    X(submit) X(type) X(wait) X(add) X(clear) X(discard) X(join)       \
+                                                        X(args) X(target) X(executor) X(func) X(set_result)            \
+                                                            X(set_exception) X(SSLSocket) X(warn_on_full_buffer)       \
+                                                                X(signum) X(sig) X(ident) X(sockaddr)
 
 /* asyncio's own test, without the deprecation warning of its public name. */
 #if PY_VERSION_HEX >= 0x030E0000
@@ -36,64 +39,64 @@
 #endif
 
 /* Things of the standard library, imported when the module is. corolla_state.NAME */
-#define COROLLA_IMPORTS(X)                                                                                           \
-    X(asyncio_Future, "asyncio", "Future")                                                                           \
-    X(asyncio_Task, "asyncio", "Task")                                                                               \
-    X(asyncio_Handle, "asyncio", "Handle")                                                                           \
-    X(asyncio_TimerHandle, "asyncio", "TimerHandle")                                                                 \
-    X(asyncio_BufferedProtocol, "asyncio", "BufferedProtocol")                                                       \
-    X(asyncio_Protocol, "asyncio", "Protocol")                                                                       \
-    X(AbstractEventLoop, "asyncio", "AbstractEventLoop")                                                             \
-    X(asyncio_Transport, "asyncio", "Transport")                                                                     \
-    X(asyncio_Server, "asyncio.base_events", "Server")                                                               \
-    X(CancelledError, "asyncio", "CancelledError")                                                                   \
-    X(InvalidStateError, "asyncio", "InvalidStateError")                                                             \
-    X(get_running_loop, "asyncio", "get_running_loop")                                                               \
-    X(_get_running_loop, "asyncio", "_get_running_loop")                                                             \
-    X(_set_running_loop, "asyncio", "_set_running_loop")                                                             \
-    X(get_event_loop, "asyncio", "get_event_loop")                                                                   \
-    X(logger, "asyncio.log", "logger")                                                                               \
-    X(iscoroutine, "asyncio", "iscoroutine")                                                                         \
-    X(extract_stack, "asyncio.format_helpers", "extract_stack")                                                      \
-    X(format_callback_source, "asyncio.format_helpers", "_format_callback_source")                                   \
-    X(future_repr, "asyncio.base_futures", "_future_repr")                                                           \
-    X(future_repr_info, "asyncio.base_futures", "_future_repr_info")                                                 \
-    X(task_repr, "asyncio.base_tasks", "_task_repr")                                                                 \
-    X(task_get_stack, "asyncio.base_tasks", "_task_get_stack")                                                       \
-    X(task_print_stack, "asyncio.base_tasks", "_task_print_stack")                                                   \
-    X(warn_unawaited, "warnings", "_warn_unawaited_coroutine")                                                       \
-    X(TransportSocket, "asyncio.trsock", "TransportSocket")                                                          \
-    X(socket_type, "socket", "socket")                                                                               \
-    X(gaierror, "socket", "gaierror")                                                                                \
-    X(set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")                                \
-    X(BaseEventLoop, "asyncio.base_events", "BaseEventLoop")                                                         \
-    X(isfuture, "asyncio", "isfuture")                                                                               \
-    X(ensure_future, "asyncio", "ensure_future")                                                                     \
-    X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                                               \
-    X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                                               \
-    X(get_origin_depth, "sys", "get_coroutine_origin_tracking_depth")                                                \
-    X(set_origin_depth, "sys", "set_coroutine_origin_tracking_depth")                                                \
-    X(wrap_future, "asyncio", "wrap_future")                                                                         \
-    X(copy_context, "contextvars", "copy_context")                                                                   \
-    X(gather, "asyncio", "gather")                                                                                   \
-    X(GatheringFuture, "asyncio.tasks", "_GatheringFuture")                                                          \
-    X(iscoroutinefunction, "asyncio.coroutines", COROLLA_ISCOROUTINEFUNCTION)                                        \
-    X(concurrent_Future, "concurrent.futures", "Future")                                                             \
-    X(concurrent_CancelledError, "concurrent.futures", "CancelledError")                                             \
-    X(concurrent_InvalidStateError, "concurrent.futures", "InvalidStateError")                                       \
-    X(WeakSet, "weakref", "WeakSet")                                                                                 \
-    X(main_thread, "threading", "main_thread")                                                                       \
-    X(Thread, "threading", "Thread")                                                                                 \
-    X(AddressFamily, "socket", "AddressFamily")                                                                      \
-    X(SocketKind, "socket", "SocketKind")                                                                            \
-    X(socket_getaddrinfo, "socket", "getaddrinfo")                                                                   \
-    X(socket_getnameinfo, "socket", "getnameinfo")                                                                   \
-    X(signal_signal, "signal", "signal")                                                                             \
-    X(signal_getsignal, "signal", "getsignal")                                                                       \
-    X(signal_siginterrupt, "signal", "siginterrupt")                                                                 \
-    X(signal_set_wakeup_fd, "signal", "set_wakeup_fd")                                                               \
-    X(signal_valid_signals, "signal", "valid_signals")                                                               \
-    X(signal_default_int_handler, "signal", "default_int_handler")                                                   \
+#define COROLLA_IMPORTS(X)                                                            \
+    X(asyncio_Future, "asyncio", "Future")                                            \
+    X(asyncio_Task, "asyncio", "Task")                                                \
+    X(asyncio_Handle, "asyncio", "Handle")                                            \
+    X(asyncio_TimerHandle, "asyncio", "TimerHandle")                                  \
+    X(asyncio_BufferedProtocol, "asyncio", "BufferedProtocol")                        \
+    X(asyncio_Protocol, "asyncio", "Protocol")                                        \
+    X(AbstractEventLoop, "asyncio", "AbstractEventLoop")                              \
+    X(asyncio_Transport, "asyncio", "Transport")                                      \
+    X(asyncio_Server, "asyncio.base_events", "Server")                                \
+    X(CancelledError, "asyncio", "CancelledError")                                    \
+    X(InvalidStateError, "asyncio", "InvalidStateError")                              \
+    X(get_running_loop, "asyncio", "get_running_loop")                                \
+    X(_get_running_loop, "asyncio", "_get_running_loop")                              \
+    X(_set_running_loop, "asyncio", "_set_running_loop")                              \
+    X(get_event_loop, "asyncio", "get_event_loop")                                    \
+    X(logger, "asyncio.log", "logger")                                                \
+    X(iscoroutine, "asyncio", "iscoroutine")                                          \
+    X(extract_stack, "asyncio.format_helpers", "extract_stack")                       \
+    X(format_callback_source, "asyncio.format_helpers", "_format_callback_source")    \
+    X(future_repr, "asyncio.base_futures", "_future_repr")                            \
+    X(future_repr_info, "asyncio.base_futures", "_future_repr_info")                  \
+    X(task_repr, "asyncio.base_tasks", "_task_repr")                                  \
+    X(task_get_stack, "asyncio.base_tasks", "_task_get_stack")                        \
+    X(task_print_stack, "asyncio.base_tasks", "_task_print_stack")                    \
+    X(warn_unawaited, "warnings", "_warn_unawaited_coroutine")                        \
+    X(TransportSocket, "asyncio.trsock", "TransportSocket")                           \
+    X(socket_type, "socket", "socket")                                                \
+    X(gaierror, "socket", "gaierror")                                                 \
+    X(set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled") \
+    X(BaseEventLoop, "asyncio.base_events", "BaseEventLoop")                          \
+    X(isfuture, "asyncio", "isfuture")                                                \
+    X(ensure_future, "asyncio", "ensure_future")                                      \
+    X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                \
+    X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                \
+    X(get_origin_depth, "sys", "get_coroutine_origin_tracking_depth")                 \
+    X(set_origin_depth, "sys", "set_coroutine_origin_tracking_depth")                 \
+    X(wrap_future, "asyncio", "wrap_future")                                          \
+    X(copy_context, "contextvars", "copy_context")                                    \
+    X(gather, "asyncio", "gather")                                                    \
+    X(GatheringFuture, "asyncio.tasks", "_GatheringFuture")                           \
+    X(iscoroutinefunction, "asyncio.coroutines", COROLLA_ISCOROUTINEFUNCTION)         \
+    X(concurrent_Future, "concurrent.futures", "Future")                              \
+    X(concurrent_CancelledError, "concurrent.futures", "CancelledError")              \
+    X(concurrent_InvalidStateError, "concurrent.futures", "InvalidStateError")        \
+    X(WeakSet, "weakref", "WeakSet")                                                  \
+    X(main_thread, "threading", "main_thread")                                        \
+    X(Thread, "threading", "Thread")                                                  \
+    X(AddressFamily, "socket", "AddressFamily")                                       \
+    X(SocketKind, "socket", "SocketKind")                                             \
+    X(socket_getaddrinfo, "socket", "getaddrinfo")                                    \
+    X(socket_getnameinfo, "socket", "getnameinfo")                                    \
+    X(signal_signal, "signal", "signal")                                              \
+    X(signal_getsignal, "signal", "getsignal")                                        \
+    X(signal_siginterrupt, "signal", "siginterrupt")                                  \
+    X(signal_set_wakeup_fd, "signal", "set_wakeup_fd")                                \
+    X(signal_valid_signals, "signal", "valid_signals")                                \
+    X(signal_default_int_handler, "signal", "default_int_handler")                    \
     X(signal_SIG_DFL, "signal", "SIG_DFL")
 
 typedef struct corolla_state {
@@ -112,13 +115,13 @@ typedef struct corolla_state {
 
     /* scheduler/ */
     PyTypeObject *handle_type, *timer_handle_type, *future_type, *task_type, *future_iter_type; /* owned, each */
-    PyTypeObject *callback_type, *coroutine_type, *coro_wrapper_type;                                              /* owned, each */
-    PyObject *current_tasks;    /* owned: asyncio's dict of loop to task, before 3.14 */
-    PyObject *swap_current;     /* owned: _asyncio._swap_current_task, from 3.14 on */
-    struct corolla_task *tasks; /* borrowed: head of the list of tasks not done */
-    uint64_t task_names;        /* Task-N, the last given */
+    PyTypeObject *callback_type, *coroutine_type, *coro_wrapper_type;                           /* owned, each */
+    PyObject *current_tasks;             /* owned: asyncio's dict of loop to task, before 3.14 */
+    PyObject *swap_current;              /* owned: _asyncio._swap_current_task, from 3.14 on */
+    struct corolla_task *tasks;          /* borrowed: head of the list of tasks not done */
+    uint64_t task_names;                 /* Task-N, the last given */
     struct corolla_freelists *freelists; /* owned */
-    bool format_takes_debug;    /* asyncio's _format_callback_source(debug=), newer than 3.12.3 */
+    bool format_takes_debug;             /* asyncio's _format_callback_source(debug=), newer than 3.12.3 */
 
     /* primitives/ */
     PyTypeObject *gather_type; /* owned */

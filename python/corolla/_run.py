@@ -20,9 +20,7 @@ def new_event_loop() -> EventLoop:
     return EventLoop()
 
 
-def run(
-    main: Coroutine[Any, Any, _T], *, debug: bool | None = None, context: Context | None = None
-) -> _T:
+def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, context: Context | None = None) -> _T:
     """Run a coroutine on a new corolla event loop and return its result.
 
     main: a coroutine; ValueError for anything else. debug: switches the loop's debug mode, unless

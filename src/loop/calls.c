@@ -93,10 +93,12 @@ check_callback(corolla_core *core, PyObject *callback, const char *function)
 
 /* asyncio's own frame is not there to be cut off: nothing is removed from the source traceback. */
 
-PyDoc_STRVAR(call_soon_doc, "call_soon($self, /, callback, *args, context=None)\n--\n\n"
-"Queue callback(*args) for the next turn. Return a Handle.\n\n"
-"context: the contextvars.Context to call it in, a copy of the current one if None. Raises RuntimeError if the\n"
-"loop is closed. Specified by asyncio.loop.call_soon().");
+PyDoc_STRVAR(
+    call_soon_doc,
+    "call_soon($self, /, callback, *args, context=None)\n--\n\n"
+    "Queue callback(*args) for the next turn. Return a Handle.\n\n"
+    "context: the contextvars.Context to call it in, a copy of the current one if None. Raises RuntimeError if the\n"
+    "loop is closed. Specified by asyncio.loop.call_soon().");
 
 static PyObject *
 loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -112,9 +114,10 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     return corolla_call_soon(core, call.args[0], call.args + 1, call.nargs - 1, call.context);
 }
 
-PyDoc_STRVAR(call_soon_threadsafe_doc, "call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n"
-"The same as call_soon(), from any thread or from a signal handler; wakes the loop.\n\n"
-"Specified by asyncio.loop.call_soon_threadsafe().");
+PyDoc_STRVAR(call_soon_threadsafe_doc,
+             "call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n"
+             "The same as call_soon(), from any thread or from a signal handler; wakes the loop.\n\n"
+             "Specified by asyncio.loop.call_soon_threadsafe().");
 
 static PyObject *
 loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -204,9 +207,10 @@ call_at_method(corolla_core *core, double when, const Call *call)
     return handle;
 }
 
-PyDoc_STRVAR(call_later_doc, "call_later($self, /, delay, callback, *args, context=None)\n--\n\n"
-"Queue callback(*args) for delay seconds from now. Return a TimerHandle.\n\n"
-"Raises TypeError if delay is None, ValueError if it is NaN. Specified by asyncio.loop.call_later().");
+PyDoc_STRVAR(call_later_doc,
+             "call_later($self, /, delay, callback, *args, context=None)\n--\n\n"
+             "Queue callback(*args) for delay seconds from now. Return a TimerHandle.\n\n"
+             "Raises TypeError if delay is None, ValueError if it is NaN. Specified by asyncio.loop.call_later().");
 
 static PyObject *
 loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -233,10 +237,12 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
     return corolla_call_at(core, now + delay, call.args[1], call.args + 2, call.nargs - 2, call.context);
 }
 
-PyDoc_STRVAR(call_at_doc, "call_at($self, /, when, callback, *args, context=None)\n--\n\n"
-"Queue callback(*args) for the time when, in seconds of time(). Return a TimerHandle.\n\n"
-"Callbacks due at the same time run in the order they were queued. Raises TypeError if when is None, ValueError if\n"
-"it is NaN. Specified by asyncio.loop.call_at().");
+PyDoc_STRVAR(
+    call_at_doc,
+    "call_at($self, /, when, callback, *args, context=None)\n--\n\n"
+    "Queue callback(*args) for the time when, in seconds of time(). Return a TimerHandle.\n\n"
+    "Callbacks due at the same time run in the order they were queued. Raises TypeError if when is None, ValueError if\n"
+    "it is NaN. Specified by asyncio.loop.call_at().");
 
 static PyObject *
 loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -261,7 +267,7 @@ loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
 }
 
 PyDoc_STRVAR(time_doc, "time($self, /)\n--\n\n"
-"Return the loop's clock in seconds: time.monotonic(). Specified by asyncio.loop.time().");
+                       "Return the loop's clock in seconds: time.monotonic(). Specified by asyncio.loop.time().");
 
 static PyObject *
 loop_time(PyObject *self, PyObject *unused)
@@ -274,7 +280,7 @@ loop_time(PyObject *self, PyObject *unused)
 /* ---- Futures and tasks ------------------------------------------------------------------- */
 
 PyDoc_STRVAR(create_future_doc, "create_future($self, /)\n--\n\n"
-"Return a new Future of this loop. Specified by asyncio.loop.create_future().");
+                                "Return a new Future of this loop. Specified by asyncio.loop.create_future().");
 
 static PyObject *
 loop_create_future(PyObject *self, PyObject *unused)
@@ -370,11 +376,13 @@ check_no_others(TaskOptions *o)
     return 0;
 }
 
-PyDoc_STRVAR(create_task_doc, "create_task($self, /, coro, *, name=None, context=None, eager_start=False, **kwargs)\n--\n\n"
-"Run a coroutine on this loop. Return its Task, or what the task factory makes.\n\n"
-"name: the task's name. context: the contextvars.Context it runs in, a copy of the current one if None.\n"
-"eager_start: run the first step at once. Other keywords go to the task factory; without one they are a TypeError.\n"
-"Raises RuntimeError if the loop is closed. Specified by asyncio.loop.create_task() of CPython 3.14.");
+PyDoc_STRVAR(
+    create_task_doc,
+    "create_task($self, /, coro, *, name=None, context=None, eager_start=False, **kwargs)\n--\n\n"
+    "Run a coroutine on this loop. Return its Task, or what the task factory makes.\n\n"
+    "name: the task's name. context: the contextvars.Context it runs in, a copy of the current one if None.\n"
+    "eager_start: run the first step at once. Other keywords go to the task factory; without one they are a TypeError.\n"
+    "Raises RuntimeError if the loop is closed. Specified by asyncio.loop.create_task() of CPython 3.14.");
 
 static PyObject *
 loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -414,9 +422,10 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     return task;
 }
 
-PyDoc_STRVAR(set_task_factory_doc, "set_task_factory($self, /, factory)\n--\n\n"
-"Make create_task() call factory(loop, coro, **kwargs), or make Tasks again if None.\n\n"
-"Raises TypeError if it cannot be called. Specified by asyncio.loop.set_task_factory().");
+PyDoc_STRVAR(set_task_factory_doc,
+             "set_task_factory($self, /, factory)\n--\n\n"
+             "Make create_task() call factory(loop, coro, **kwargs), or make Tasks again if None.\n\n"
+             "Raises TypeError if it cannot be called. Specified by asyncio.loop.set_task_factory().");
 
 static PyObject *
 loop_set_task_factory(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -446,7 +455,10 @@ loop_get_task_factory(PyObject *self, PyObject *unused)
     return Py_NewRef(factory != NULL ? factory : Py_None);
 }
 
-#define FAST(name, function, doc) {name, (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS, doc}
+#define FAST(name, function, doc)                                                       \
+    {                                                                                   \
+        name, (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS, doc \
+    }
 
 PyMethodDef corolla_loop_call_methods[] = {
     FAST("call_soon", loop_call_soon, call_soon_doc),
@@ -456,7 +468,8 @@ PyMethodDef corolla_loop_call_methods[] = {
     {"time", loop_time, METH_NOARGS, time_doc},
     {"create_future", loop_create_future, METH_NOARGS, create_future_doc},
     FAST("create_task", loop_create_task, create_task_doc),
-    {"set_task_factory", (PyCFunction)(void (*)(void))loop_set_task_factory, METH_FASTCALL | METH_KEYWORDS, set_task_factory_doc},
+    {"set_task_factory", (PyCFunction)(void (*)(void))loop_set_task_factory, METH_FASTCALL | METH_KEYWORDS,
+     set_task_factory_doc},
     {"get_task_factory", loop_get_task_factory, METH_NOARGS, get_task_factory_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -33,9 +33,10 @@ log_raised(corolla_core *core, const char *message)
     return 0;
 }
 
-PyDoc_STRVAR(default_exception_handler_doc, "default_exception_handler($self, /, context)\n--\n\n"
-"Log an error as asyncio does: the message, what else the dict says, and the traceback.\n\n"
-"Specified by asyncio.loop.default_exception_handler().");
+PyDoc_STRVAR(default_exception_handler_doc,
+             "default_exception_handler($self, /, context)\n--\n\n"
+             "Log an error as asyncio does: the message, what else the dict says, and the traceback.\n\n"
+             "Specified by asyncio.loop.default_exception_handler().");
 
 static PyObject *
 loop_default_exception_handler(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -47,8 +48,7 @@ loop_default_exception_handler(PyObject *self, PyObject *const *args, Py_ssize_t
         return NULL;
     }
     /* The text is the standard library's, made by its own function. */
-    return PyObject_CallMethod(loop_core(self)->state->BaseEventLoop, "default_exception_handler", "OO", self,
-                               context);
+    return PyObject_CallMethod(loop_core(self)->state->BaseEventLoop, "default_exception_handler", "OO", self, context);
 }
 
 /* self.default_exception_handler(context), which a subclass may have overridden. 0, or -1 with what leaves. */
@@ -138,10 +138,12 @@ report_handler_error(PyObject *self, PyObject *context)
     return rc;
 }
 
-PyDoc_STRVAR(call_exception_handler_doc, "call_exception_handler($self, /, context)\n--\n\n"
-"Report an error through the loop's exception handler.\n\n"
-"context: a dict with 'message' and, where they apply, 'exception', 'future', 'task', 'handle', 'protocol',\n"
-"'transport', 'socket', 'asyncgen', 'source_traceback'. Specified by asyncio.loop.call_exception_handler().");
+PyDoc_STRVAR(
+    call_exception_handler_doc,
+    "call_exception_handler($self, /, context)\n--\n\n"
+    "Report an error through the loop's exception handler.\n\n"
+    "context: a dict with 'message' and, where they apply, 'exception', 'future', 'task', 'handle', 'protocol',\n"
+    "'transport', 'socket', 'asyncgen', 'source_traceback'. Specified by asyncio.loop.call_exception_handler().");
 
 static PyObject *
 loop_call_exception_handler(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -168,9 +170,10 @@ loop_call_exception_handler(PyObject *self, PyObject *const *args, Py_ssize_t na
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(set_exception_handler_doc, "set_exception_handler($self, /, handler)\n--\n\n"
-"Make call_exception_handler() call handler(loop, context), or the default one again if None.\n\n"
-"Raises TypeError if it cannot be called. Specified by asyncio.loop.set_exception_handler().");
+PyDoc_STRVAR(set_exception_handler_doc,
+             "set_exception_handler($self, /, handler)\n--\n\n"
+             "Make call_exception_handler() call handler(loop, context), or the default one again if None.\n\n"
+             "Raises TypeError if it cannot be called. Specified by asyncio.loop.set_exception_handler().");
 
 static PyObject *
 loop_set_exception_handler(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -190,7 +193,7 @@ loop_set_exception_handler(PyObject *self, PyObject *const *args, Py_ssize_t nar
 }
 
 PyDoc_STRVAR(get_exception_handler_doc, "get_exception_handler($self, /)\n--\n\n"
-"Return the exception handler that was set, or None.");
+                                        "Return the exception handler that was set, or None.");
 
 static PyObject *
 loop_get_exception_handler(PyObject *self, PyObject *unused)
@@ -201,9 +204,12 @@ loop_get_exception_handler(PyObject *self, PyObject *unused)
 }
 
 PyMethodDef corolla_loop_error_methods[] = {
-    {"default_exception_handler", (PyCFunction)(void (*)(void))loop_default_exception_handler, METH_FASTCALL | METH_KEYWORDS, default_exception_handler_doc},
-    {"call_exception_handler", (PyCFunction)(void (*)(void))loop_call_exception_handler, METH_FASTCALL | METH_KEYWORDS, call_exception_handler_doc},
-    {"set_exception_handler", (PyCFunction)(void (*)(void))loop_set_exception_handler, METH_FASTCALL | METH_KEYWORDS, set_exception_handler_doc},
+    {"default_exception_handler", (PyCFunction)(void (*)(void))loop_default_exception_handler,
+     METH_FASTCALL | METH_KEYWORDS, default_exception_handler_doc},
+    {"call_exception_handler", (PyCFunction)(void (*)(void))loop_call_exception_handler, METH_FASTCALL | METH_KEYWORDS,
+     call_exception_handler_doc},
+    {"set_exception_handler", (PyCFunction)(void (*)(void))loop_set_exception_handler, METH_FASTCALL | METH_KEYWORDS,
+     set_exception_handler_doc},
     {"get_exception_handler", loop_get_exception_handler, METH_NOARGS, get_exception_handler_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -253,9 +253,11 @@ loop_release(LoopObject *self)
     }
 }
 
-PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
-"Close the loop: drop what is queued, restore signal handlers, shut the default executor down without waiting.\n\n"
-"Raises RuntimeError if it is running. Harmless twice. Specified by asyncio.loop.close().");
+PyDoc_STRVAR(
+    close_doc,
+    "close($self, /)\n--\n\n"
+    "Close the loop: drop what is queued, restore signal handlers, shut the default executor down without waiting.\n\n"
+    "Raises RuntimeError if it is running. Harmless twice. Specified by asyncio.loop.close().");
 
 static PyObject *
 loop_close(PyObject *obj, PyObject *unused)
@@ -362,8 +364,7 @@ loop_tp_finalize(PyObject *obj)
         return;
     }
     PyObject *raised = PyErr_GetRaisedException();
-    if (core->pid == getpid() &&
-        PyErr_ResourceWarning(obj, 1, "unclosed event loop %R", obj) < 0) {
+    if (core->pid == getpid() && PyErr_ResourceWarning(obj, 1, "unclosed event loop %R", obj) < 0) {
         PyErr_WriteUnraisable(obj);
     }
     /* As asyncio: through close(), which a subclass may have extended. */
@@ -432,10 +433,9 @@ static PyType_Spec loop_spec = {
     .slots = loop_slots,
 };
 
-static const char loop_doc[] =
-    "EventLoop()\n--\n\n"
-    "An event loop in C: what asyncio.SelectorEventLoop does, several times faster.\n\n"
-    "Specified by asyncio.AbstractEventLoop and PEP 3156.";
+static const char loop_doc[] = "EventLoop()\n--\n\n"
+                               "An event loop in C: what asyncio.SelectorEventLoop does, several times faster.\n\n"
+                               "Specified by asyncio.AbstractEventLoop and PEP 3156.";
 
 /* class EventLoop(_EventLoop, asyncio.AbstractEventLoop): the isinstance that libraries ask for, and a dict and
  * weak references of its own. New reference or NULL. */

@@ -15,7 +15,7 @@ typedef struct LoopObject {
     bool executor_shutdown;      /* shutdown_default_executor() was called */
     PyObject *asyncgens;         /* owned: WeakSet, or NULL until one is seen */
     bool asyncgens_shutdown;
-    PyThreadState *unlocked;     /* while a poll runs without the interpreter's lock */
+    PyThreadState *unlocked; /* while a poll runs without the interpreter's lock */
 
     /* run.c: what run_forever() restores */
     PyObject *old_firstiter, *old_finalizer; /* owned */
@@ -29,11 +29,11 @@ typedef struct LoopObject {
     struct loop_lookup *lookups; /* borrowed: head of a list through the states of their coroutines */
 
     /* signals.c */
-    PyObject *signal_handlers;   /* owned: dict of number to Handle, or NULL */
-    PyObject *signal_receiver;   /* owned: what signal.signal() is given, or NULL; refers to the loop weakly */
-    int wake_read, wake_write;   /* owned pair for signal.set_wakeup_fd(), both -1 while wake_made is unset */
+    PyObject *signal_handlers; /* owned: dict of number to Handle, or NULL */
+    PyObject *signal_receiver; /* owned: what signal.signal() is given, or NULL; refers to the loop weakly */
+    int wake_read, wake_write; /* owned pair for signal.set_wakeup_fd(), both -1 while wake_made is unset */
     bool wake_made;
-    bool wake_installed;         /* the interpreter writes to wake_write */
+    bool wake_installed; /* the interpreter writes to wake_write */
     corolla_watch wake_watch;
 } LoopObject;
 
@@ -55,14 +55,15 @@ extern PyMethodDef corolla_loop_asyncgen_methods[]; /* asyncgens.c: shutdown_asy
 extern PyMethodDef corolla_loop_reader_methods[];   /* readers.c: add_reader add_writer remove_* */
 extern PyMethodDef corolla_loop_signal_methods[];   /* signals.c */
 extern PyMethodDef corolla_loop_name_methods[];     /* names.c: getaddrinfo getnameinfo */
-extern PyMethodDef corolla_loop_sock_methods[];     /* sock.c: sock_recv sock_recv_into sock_sendall sock_connect sock_accept */
-extern PyMethodDef corolla_loop_connect_methods[];  /* connect.c: create_connection */
-extern PyMethodDef corolla_loop_serve_methods[];    /* serve.c: create_server */
-extern PyMethodDef corolla_loop_later_methods[];    /* later.c: what is not there yet raises NotImplementedError */
+extern PyMethodDef
+    corolla_loop_sock_methods[]; /* sock.c: sock_recv sock_recv_into sock_sendall sock_connect sock_accept */
+extern PyMethodDef corolla_loop_connect_methods[]; /* connect.c: create_connection */
+extern PyMethodDef corolla_loop_serve_methods[];   /* serve.c: create_server */
+extern PyMethodDef corolla_loop_later_methods[];   /* later.c: what is not there yet raises NotImplementedError */
 
 /* Each file's part of close(), tp_traverse and tp_clear, harmless twice. The close parts run in this order, all
  * before corolla_reactor_close(). */
-int loop_signals_close(LoopObject *self);  /* 0, or -1 with an exception; closed either way */
+int loop_signals_close(LoopObject *self); /* 0, or -1 with an exception; closed either way */
 void loop_names_close(LoopObject *self);
 void loop_readers_close(LoopObject *self);
 void loop_executor_close(LoopObject *self); /* shuts the default executor down without waiting */
@@ -77,7 +78,7 @@ void loop_signals_leave(LoopObject *self);
 typedef struct loop_wait {
     struct corolla_reader *entry; /* borrowed; NULL when not waiting */
     struct loop_wait *prev, *next;
-    PyObject *future;             /* owned by the loop while waiting; done (with None) when fd is ready */
+    PyObject *future; /* owned by the loop while waiting; done (with None) when fd is ready */
     unsigned side;
 } loop_wait;
 

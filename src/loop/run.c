@@ -233,11 +233,13 @@ run_forever(PyObject *obj)
 
 /* ---- Methods ----------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(run_forever_doc, "run_forever($self, /)\n--\n\n"
-"Run until stop() is called.\n\n"
-"Raises RuntimeError if the loop is closed, or if it or another loop is running in this thread. KeyboardInterrupt\n"
-"and SystemExit from a callback leave it at once; what was queued stays queued. Specified by\n"
-"asyncio.loop.run_forever().");
+PyDoc_STRVAR(
+    run_forever_doc,
+    "run_forever($self, /)\n--\n\n"
+    "Run until stop() is called.\n\n"
+    "Raises RuntimeError if the loop is closed, or if it or another loop is running in this thread. KeyboardInterrupt\n"
+    "and SystemExit from a callback leave it at once; what was queued stays queued. Specified by\n"
+    "asyncio.loop.run_forever().");
 
 static PyObject *
 loop_run_forever(PyObject *self, PyObject *unused)
@@ -317,9 +319,10 @@ is_done(corolla_state *state, PyObject *future)
     return done;
 }
 
-PyDoc_STRVAR(run_until_complete_doc, "run_until_complete($self, /, future)\n--\n\n"
-"Run until a future, coroutine or other awaitable is done. Return its result or raise its exception.\n\n"
-"Raises RuntimeError if the loop was stopped before. Specified by asyncio.loop.run_until_complete().");
+PyDoc_STRVAR(run_until_complete_doc,
+             "run_until_complete($self, /, future)\n--\n\n"
+             "Run until a future, coroutine or other awaitable is done. Return its result or raise its exception.\n\n"
+             "Raises RuntimeError if the loop was stopped before. Specified by asyncio.loop.run_until_complete().");
 
 static PyObject *
 loop_run_until_complete(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -396,8 +399,9 @@ done:
     return result;
 }
 
-PyDoc_STRVAR(stop_doc, "stop($self, /)\n--\n\n"
-"Make run_forever() return after the callbacks that are ready now. Specified by asyncio.loop.stop().");
+PyDoc_STRVAR(stop_doc,
+             "stop($self, /)\n--\n\n"
+             "Make run_forever() return after the callbacks that are ready now. Specified by asyncio.loop.stop().");
 
 static PyObject *
 loop_stop(PyObject *self, PyObject *unused)
@@ -428,8 +432,9 @@ loop_get_debug(PyObject *self, PyObject *unused)
     return PyBool_FromLong(loop_core(self)->debug);
 }
 
-PyDoc_STRVAR(set_debug_doc, "set_debug($self, /, enabled)\n--\n\n"
-"Switch debug mode. Specified by asyncio.loop.set_debug() and the page \"Developing with asyncio\".");
+PyDoc_STRVAR(set_debug_doc,
+             "set_debug($self, /, enabled)\n--\n\n"
+             "Switch debug mode. Specified by asyncio.loop.set_debug() and the page \"Developing with asyncio\".");
 
 static PyObject *
 loop_set_debug(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -464,7 +469,8 @@ loop_set_debug(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
 
 PyMethodDef corolla_loop_run_methods[] = {
     {"run_forever", loop_run_forever, METH_NOARGS, run_forever_doc},
-    {"run_until_complete", (PyCFunction)(void (*)(void))loop_run_until_complete, METH_FASTCALL | METH_KEYWORDS, run_until_complete_doc},
+    {"run_until_complete", (PyCFunction)(void (*)(void))loop_run_until_complete, METH_FASTCALL | METH_KEYWORDS,
+     run_until_complete_doc},
     {"stop", loop_stop, METH_NOARGS, stop_doc},
     {"is_running", loop_is_running, METH_NOARGS, is_running_doc},
     {"get_debug", loop_get_debug, METH_NOARGS, get_debug_doc},

@@ -183,8 +183,8 @@ static PyMethodDef child_done_def = {"gather_child_done", child_done_method, MET
 /* ---- The type ------------------------------------------------------------------------------ */
 
 PyDoc_STRVAR(cancel_doc, "cancel($self, /, msg=None)\n--\n\n"
-"Cancel the children that are not done. Return whether there was one.\n\n"
-"It is done only when they are, and then raises CancelledError.");
+                         "Cancel the children that are not done. Return whether there was one.\n\n"
+                         "It is done only when they are, and then raises CancelledError.");
 
 static PyObject *
 gather_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -204,8 +204,8 @@ gather_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     PyObject *children = Py_NewRef(outer->children);
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(children); i++) {
         PyObject *child = PyList_GET_ITEM(children, i);
-        int cancelled = is_plain(state, child) ? corolla_future_cancel(child, msg)
-                                               : corolla_foreign_cancel(state, child, msg);
+        int cancelled =
+            is_plain(state, child) ? corolla_future_cancel(child, msg) : corolla_foreign_cancel(state, child, msg);
         if (cancelled < 0) {
             Py_DECREF(children);
             return NULL;
@@ -268,12 +268,8 @@ static PyGetSetDef gather_getset[] = {
 };
 
 static PyType_Slot gather_slots[] = {
-    {Py_tp_dealloc, gather_dealloc},
-    {Py_tp_traverse, gather_traverse},
-    {Py_tp_clear, gather_clear},
-    {Py_tp_methods, gather_methods},
-    {Py_tp_getset, gather_getset},
-    {0, NULL},
+    {Py_tp_dealloc, gather_dealloc}, {Py_tp_traverse, gather_traverse}, {Py_tp_clear, gather_clear},
+    {Py_tp_methods, gather_methods}, {Py_tp_getset, gather_getset},     {0, NULL},
 };
 
 static PyType_Spec gather_spec = {
@@ -286,8 +282,7 @@ static PyType_Spec gather_spec = {
 int
 corolla_gather_init(PyObject *module, corolla_state *state)
 {
-    state->gather_type =
-        (PyTypeObject *)PyType_FromModuleAndSpec(module, &gather_spec, (PyObject *)state->future_type);
+    state->gather_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &gather_spec, (PyObject *)state->future_type);
     return state->gather_type == NULL ? -1 : 0;
 }
 
@@ -645,11 +640,13 @@ fail:
     return outer;
 }
 
-PyDoc_STRVAR(gather_doc, "gather($module, /, *coros_or_futures, return_exceptions=False)\n--\n\n"
-"Run awaitables side by side. Return a future of the list of their results, in the order given.\n\n"
-"return_exceptions: put what they raise in the list, instead of raising the first exception; the others run on\n"
-"either way. Cancelling the future cancels all of them. Raises ValueError for futures of different loops.\n"
-"Specified by asyncio.gather().");
+PyDoc_STRVAR(
+    gather_doc,
+    "gather($module, /, *coros_or_futures, return_exceptions=False)\n--\n\n"
+    "Run awaitables side by side. Return a future of the list of their results, in the order given.\n\n"
+    "return_exceptions: put what they raise in the list, instead of raising the first exception; the others run on\n"
+    "either way. Cancelling the future cancels all of them. Raises ValueError for futures of different loops.\n"
+    "Specified by asyncio.gather().");
 
 static PyObject *
 module_gather(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

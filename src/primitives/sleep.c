@@ -128,8 +128,8 @@ sleep_step(corolla_coro *co, PyObject *value)
         return COROLLA_RAISE;
     }
     corolla_core *core = corolla_core_of(state, st->loop);
-    bool native = core != NULL && !(core->overridden & (COROLLA_OWN_CALL_AT | COROLLA_OWN_CALL_LATER |
-                                                        COROLLA_OWN_CREATE_FUTURE));
+    bool native = core != NULL &&
+                  !(core->overridden & (COROLLA_OWN_CALL_AT | COROLLA_OWN_CALL_LATER | COROLLA_OWN_CREATE_FUTURE));
     if ((native ? sleep_native(st, core) : sleep_foreign(st, state)) < 0) {
         return COROLLA_RAISE;
     }
@@ -151,10 +151,12 @@ static const corolla_coro_spec sleep_spec = {
     .clear = sleep_clear,
 };
 
-PyDoc_STRVAR(sleep_doc, "sleep($module, /, delay, result=None)\n--\n\n"
-"Coroutine: wait for delay seconds, then return result.\n\n"
-"delay: a number of seconds; 0 or less gives the other tasks one turn. Raises ValueError for NaN. Specified by\n"
-"asyncio.sleep().");
+PyDoc_STRVAR(
+    sleep_doc,
+    "sleep($module, /, delay, result=None)\n--\n\n"
+    "Coroutine: wait for delay seconds, then return result.\n\n"
+    "delay: a number of seconds; 0 or less gives the other tasks one turn. Raises ValueError for NaN. Specified by\n"
+    "asyncio.sleep().");
 
 static PyObject *
 module_sleep(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

@@ -105,8 +105,7 @@ corolla_set_thrown(PyObject *type, PyObject *value, PyObject *tb)
         }
     }
     else {
-        PyErr_Format(PyExc_TypeError,
-                     "exceptions must be classes or instances deriving from BaseException, not %s",
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %s",
                      Py_TYPE(type)->tp_name);
         return -1;
     }
@@ -734,8 +733,12 @@ static PyMethodDef wrapper_methods[] = {
 
 /* No tp_clear: the coroutine's own breaks any cycle. */
 static PyType_Slot wrapper_slots[] = {
-    {Py_tp_dealloc, wrapper_dealloc},   {Py_tp_traverse, wrapper_traverse}, {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, wrapper_next},     {Py_am_send, wrapper_am_send},      {Py_tp_methods, wrapper_methods},
+    {Py_tp_dealloc, wrapper_dealloc},
+    {Py_tp_traverse, wrapper_traverse},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, wrapper_next},
+    {Py_am_send, wrapper_am_send},
+    {Py_tp_methods, wrapper_methods},
     {0, NULL},
 };
 

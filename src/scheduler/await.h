@@ -30,10 +30,10 @@
 typedef struct corolla_coro corolla_coro;
 
 typedef enum {
-    COROLLA_RAISE = -1, /* an exception is set */
-    COROLLA_RETURN = 0, /* through corolla_return() */
-    COROLLA_SUSPEND = 1,/* through COROLLA_AWAIT */
-    COROLLA_YIELD = 2,  /* a bare yield: back on the loop's next turn */
+    COROLLA_RAISE = -1,  /* an exception is set */
+    COROLLA_RETURN = 0,  /* through corolla_return() */
+    COROLLA_SUSPEND = 1, /* through COROLLA_AWAIT */
+    COROLLA_YIELD = 2,   /* a bare yield: back on the loop's next turn */
 } corolla_step;
 
 typedef struct corolla_coro_spec {
@@ -57,8 +57,8 @@ struct corolla_coro {
     PyObject *outcome;             /* owned: what corolla_return() was given, or what is to be awaited */
     int where;                     /* 0: not begun */
     bool started, running, finished;
-    bool direct;                   /* awaiting is a future of ours */
-    void *data[];                  /* the state */
+    bool direct;  /* awaiting is a future of ours */
+    void *data[]; /* the state */
 };
 
 /* A new coroutine that has not begun. New reference or NULL. */
@@ -75,28 +75,28 @@ corolla_step corolla_return(corolla_coro *co, PyObject *value);
 /* For COROLLA_AWAIT: remembers what is awaited (any awaitable; not stolen). */
 void corolla_coro_await(corolla_coro *co, PyObject *awaitable);
 
-#define COROLLA_BEGIN(co)                                                                                            \
-    switch ((co)->where) {                                                                                           \
+#define COROLLA_BEGIN(co)  \
+    switch ((co)->where) { \
     case 0:
 
-#define COROLLA_AWAIT(co, awaitable)                                                                                 \
-    do {                                                                                                             \
-        corolla_coro_await((co), (awaitable));                                                                       \
-        (co)->where = __LINE__;                                                                                      \
-        return COROLLA_SUSPEND;                                                                                      \
-    case __LINE__:;                                                                                                  \
+#define COROLLA_AWAIT(co, awaitable)           \
+    do {                                       \
+        corolla_coro_await((co), (awaitable)); \
+        (co)->where = __LINE__;                \
+        return COROLLA_SUSPEND;                \
+    case __LINE__:;                            \
     } while (0)
 
-#define COROLLA_PAUSE(co)                                                                                            \
-    do {                                                                                                             \
-        (co)->where = __LINE__;                                                                                      \
-        return COROLLA_YIELD;                                                                                        \
-    case __LINE__:;                                                                                                  \
+#define COROLLA_PAUSE(co)       \
+    do {                        \
+        (co)->where = __LINE__; \
+        return COROLLA_YIELD;   \
+    case __LINE__:;             \
     } while (0)
 
-#define COROLLA_END(co)                                                                                              \
-    default:                                                                                                         \
-        Py_UNREACHABLE();                                                                                            \
-    }
+#define COROLLA_END(co)   \
+    default:              \
+        Py_UNREACHABLE(); \
+        }
 
 #endif

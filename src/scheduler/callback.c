@@ -187,11 +187,8 @@ callback_dealloc(PyObject *self)
 }
 
 static PyType_Slot callback_slots[] = {
-    {Py_tp_dealloc, callback_dealloc},
-    {Py_tp_call, callback_tp_call}, /* on loops that are not ours */
-    {Py_tp_traverse, callback_traverse},
-    {Py_tp_clear, callback_clear},
-    {0, NULL},
+    {Py_tp_dealloc, callback_dealloc},   {Py_tp_call, callback_tp_call}, /* on loops that are not ours */
+    {Py_tp_traverse, callback_traverse}, {Py_tp_clear, callback_clear},  {0, NULL},
 };
 
 PyType_Spec corolla_callback_spec = {

@@ -410,8 +410,7 @@ corolla_future_report_unretrieved(corolla_future *fut)
     name = name != NULL ? name + 1 : Py_TYPE(fut)->tp_name;
     PyObject *message = PyUnicode_FromFormat("%s exception was never retrieved", name);
     PyObject *context = PyDict_New();
-    if (exc == NULL || context == NULL || message == NULL ||
-        PyDict_SetItem(context, state->s.message, message) < 0 ||
+    if (exc == NULL || context == NULL || message == NULL || PyDict_SetItem(context, state->s.message, message) < 0 ||
         PyDict_SetItem(context, state->s.exception, exc) < 0 ||
         PyDict_SetItem(context, state->s.future, (PyObject *)fut) < 0 ||
         (fut->source_traceback != NULL &&

@@ -139,10 +139,10 @@ static PyMethodDef future_iter_methods[] = {
 };
 
 static PyType_Slot future_iter_slots[] = {
-    {Py_tp_dealloc, future_iter_dealloc},   {Py_tp_traverse, future_iter_traverse},
-    {Py_tp_clear, future_iter_clear},       {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, future_iter_next},     {Py_am_send, future_iter_am_send},
-    {Py_tp_methods, future_iter_methods},   {0, NULL},
+    {Py_tp_dealloc, future_iter_dealloc}, {Py_tp_traverse, future_iter_traverse},
+    {Py_tp_clear, future_iter_clear},     {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, future_iter_next},   {Py_am_send, future_iter_am_send},
+    {Py_tp_methods, future_iter_methods}, {0, NULL},
 };
 
 PyType_Spec corolla_future_iter_spec = {

@@ -78,10 +78,12 @@ future_tp_repr(PyObject *self)
 
 /* ---- Methods ----------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(result_doc, "result($self, /)\n--\n\n"
-"Return the result.\n\n"
-"Raises the exception that was set, CancelledError if it was cancelled, InvalidStateError if it is not done.\n"
-"Specified by asyncio.Future.result().");
+PyDoc_STRVAR(
+    result_doc,
+    "result($self, /)\n--\n\n"
+    "Return the result.\n\n"
+    "Raises the exception that was set, CancelledError if it was cancelled, InvalidStateError if it is not done.\n"
+    "Specified by asyncio.Future.result().");
 
 static PyObject *
 future_result(PyObject *self, PyObject *unused)
@@ -94,10 +96,11 @@ future_result(PyObject *self, PyObject *unused)
     return corolla_future_result(self);
 }
 
-PyDoc_STRVAR(exception_doc, "exception($self, /)\n--\n\n"
-"Return the exception that was set, or None.\n\n"
-"Raises CancelledError if it was cancelled, InvalidStateError if it is not done. Specified by\n"
-"asyncio.Future.exception().");
+PyDoc_STRVAR(exception_doc,
+             "exception($self, /)\n--\n\n"
+             "Return the exception that was set, or None.\n\n"
+             "Raises CancelledError if it was cancelled, InvalidStateError if it is not done. Specified by\n"
+             "asyncio.Future.exception().");
 
 static PyObject *
 future_exception(PyObject *self, PyObject *unused)
@@ -119,9 +122,10 @@ future_exception(PyObject *self, PyObject *unused)
     return Py_NewRef(fut->exception != NULL ? fut->exception : Py_None);
 }
 
-PyDoc_STRVAR(set_result_doc, "set_result($self, result, /)\n--\n\n"
-"Mark it done with a result and queue its callbacks.\n\n"
-"Raises InvalidStateError if it is done already. Specified by asyncio.Future.set_result().");
+PyDoc_STRVAR(set_result_doc,
+             "set_result($self, result, /)\n--\n\n"
+             "Mark it done with a result and queue its callbacks.\n\n"
+             "Raises InvalidStateError if it is done already. Specified by asyncio.Future.set_result().");
 
 static PyObject *
 future_set_result(PyObject *self, PyObject *result)
@@ -139,10 +143,12 @@ corolla_is_plain_set_result(corolla_state *state, PyObject *callable)
            Py_IS_TYPE(PyCFunction_GET_SELF(callable), state->future_type);
 }
 
-PyDoc_STRVAR(set_exception_doc, "set_exception($self, exception, /)\n--\n\n"
-"Mark it done with an exception (an instance or a class) and queue its callbacks.\n\n"
-"Raises InvalidStateError if it is done already. StopIteration is wrapped in RuntimeError, since it cannot be\n"
-"raised into a coroutine. Specified by asyncio.Future.set_exception().");
+PyDoc_STRVAR(
+    set_exception_doc,
+    "set_exception($self, exception, /)\n--\n\n"
+    "Mark it done with an exception (an instance or a class) and queue its callbacks.\n\n"
+    "Raises InvalidStateError if it is done already. StopIteration is wrapped in RuntimeError, since it cannot be\n"
+    "raised into a coroutine. Specified by asyncio.Future.set_exception().");
 
 static PyObject *
 future_set_exception(PyObject *self, PyObject *exc)
@@ -153,10 +159,11 @@ future_set_exception(PyObject *self, PyObject *exc)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(add_done_callback_doc, "add_done_callback($self, fn, /, *, context=None)\n--\n\n"
-"Queue fn(future) on the loop when this is done, or at once if it is.\n\n"
-"context: the contextvars.Context to call it in, a copy of the current one if None. Specified by\n"
-"asyncio.Future.add_done_callback().");
+PyDoc_STRVAR(add_done_callback_doc,
+             "add_done_callback($self, fn, /, *, context=None)\n--\n\n"
+             "Queue fn(future) on the loop when this is done, or at once if it is.\n\n"
+             "context: the contextvars.Context to call it in, a copy of the current one if None. Specified by\n"
+             "asyncio.Future.add_done_callback().");
 
 static PyObject *
 future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -262,8 +269,8 @@ waiter_remove(corolla_future *fut, PyObject *waiter)
 }
 
 PyDoc_STRVAR(remove_done_callback_doc, "remove_done_callback($self, fn, /)\n--\n\n"
-"Remove every registration of fn. Return how many there were.\n\n"
-"Specified by asyncio.Future.remove_done_callback().");
+                                       "Remove every registration of fn. Return how many there were.\n\n"
+                                       "Specified by asyncio.Future.remove_done_callback().");
 
 static PyObject *
 future_remove_done_callback(PyObject *self, PyObject *fn)
@@ -295,8 +302,8 @@ future_remove_done_callback(PyObject *self, PyObject *fn)
 }
 
 PyDoc_STRVAR(cancel_doc, "cancel($self, /, msg=None)\n--\n\n"
-"Cancel it and queue its callbacks. Return False if it is done already.\n\n"
-"msg: what the CancelledError carries. Specified by asyncio.Future.cancel().");
+                         "Cancel it and queue its callbacks. Return False if it is done already.\n\n"
+                         "msg: what the CancelledError carries. Specified by asyncio.Future.cancel().");
 
 static PyObject *
 future_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -321,7 +328,7 @@ future_cancelled(PyObject *self, PyObject *unused)
 }
 
 PyDoc_STRVAR(done_doc, "done($self, /)\n--\n\n"
-"Return True if it is done: it has a result or an exception, or was cancelled.");
+                       "Return True if it is done: it has a result or an exception, or was cancelled.");
 
 static PyObject *
 future_done(PyObject *self, PyObject *unused)
@@ -343,8 +350,9 @@ future_get_loop(PyObject *self, PyObject *unused)
     return Py_NewRef(fut->loop);
 }
 
-PyDoc_STRVAR(make_cancelled_error_doc, "_make_cancelled_error($self, /)\n--\n\n"
-"Return the CancelledError to raise for it. To be called once for each cancellation.");
+PyDoc_STRVAR(make_cancelled_error_doc,
+             "_make_cancelled_error($self, /)\n--\n\n"
+             "Return the CancelledError to raise for it. To be called once for each cancellation.");
 
 static PyObject *
 future_make_cancelled_error(PyObject *self, PyObject *unused)
@@ -364,13 +372,13 @@ future_await(PyObject *self)
 
 /* ---- Attributes -------------------------------------------------------------------------- */
 
-#define GETTER(name, expr)                                                                                           \
-    static PyObject *name(PyObject *self, void *unused)                                                              \
-    {                                                                                                                \
-        (void)unused;                                                                                                \
-        corolla_future *fut = (corolla_future *)self;                                                                \
-        PyObject *value = (expr);                                                                                    \
-        return Py_NewRef(value != NULL ? value : Py_None);                                                           \
+#define GETTER(name, expr)                                 \
+    static PyObject *name(PyObject *self, void *unused)    \
+    {                                                      \
+        (void)unused;                                      \
+        corolla_future *fut = (corolla_future *)self;      \
+        PyObject *value = (expr);                          \
+        return Py_NewRef(value != NULL ? value : Py_None); \
     }
 
 GETTER(get_loop_attr, fut->loop)
@@ -570,26 +578,21 @@ static PyMemberDef future_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-PyDoc_STRVAR(future_doc, "Future(*, loop=None)\n--\n\n"
-"A result that is not there yet.\n\n"
-"loop: the event loop it is bound to, the current one if None. Not tied to a thread, and not safe to use from\n"
-"several. Specified by asyncio.Future and PEP 3156.");
+PyDoc_STRVAR(
+    future_doc,
+    "Future(*, loop=None)\n--\n\n"
+    "A result that is not there yet.\n\n"
+    "loop: the event loop it is bound to, the current one if None. Not tied to a thread, and not safe to use from\n"
+    "several. Specified by asyncio.Future and PEP 3156.");
 
 static PyType_Slot future_slots[] = {
-    {Py_tp_doc, (void *)future_doc},
-    {Py_tp_new, future_tp_new},
-    {Py_tp_init, future_tp_init},
-    {Py_tp_dealloc, future_tp_dealloc},
-    {Py_tp_finalize, future_tp_finalize},
-    {Py_tp_traverse, corolla_future_traverse},
-    {Py_tp_clear, corolla_future_clear},
-    {Py_tp_repr, future_tp_repr},
-    {Py_tp_iter, future_await},
-    {Py_am_await, future_await},
-    {Py_tp_methods, future_methods},
-    {Py_tp_getset, future_getset},
-    {Py_tp_members, future_members},
-    {0, NULL},
+    {Py_tp_doc, (void *)future_doc},      {Py_tp_new, future_tp_new},
+    {Py_tp_init, future_tp_init},         {Py_tp_dealloc, future_tp_dealloc},
+    {Py_tp_finalize, future_tp_finalize}, {Py_tp_traverse, corolla_future_traverse},
+    {Py_tp_clear, corolla_future_clear},  {Py_tp_repr, future_tp_repr},
+    {Py_tp_iter, future_await},           {Py_am_await, future_await},
+    {Py_tp_methods, future_methods},      {Py_tp_getset, future_getset},
+    {Py_tp_members, future_members},      {0, NULL},
 };
 
 PyType_Spec corolla_future_spec = {

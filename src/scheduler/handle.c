@@ -214,8 +214,7 @@ corolla_handle_report(corolla_handle *h)
     if (context == NULL || message == NULL || PyDict_SetItem(context, state->s.message, message) < 0 ||
         PyDict_SetItem(context, state->s.exception, exc) < 0 ||
         PyDict_SetItem(context, state->s.handle, (PyObject *)h) < 0 ||
-        (h->source_traceback != NULL &&
-         PyDict_SetItem(context, state->s.source_traceback, h->source_traceback) < 0)) {
+        (h->source_traceback != NULL && PyDict_SetItem(context, state->s.source_traceback, h->source_traceback) < 0)) {
         PyErr_WriteUnraisable((PyObject *)h);
     }
     else {

@@ -169,9 +169,10 @@ handle_repr(PyObject *self)
     return text;
 }
 
-PyDoc_STRVAR(handle_cancel_doc, "cancel($self, /)\n--\n\n"
-"Cancel the callback: it will not run. No effect if it ran already or was cancelled.\n\n"
-"What it would have called is dropped at once. Specified by asyncio.Handle.cancel().");
+PyDoc_STRVAR(handle_cancel_doc,
+             "cancel($self, /)\n--\n\n"
+             "Cancel the callback: it will not run. No effect if it ran already or was cancelled.\n\n"
+             "What it would have called is dropped at once. Specified by asyncio.Handle.cancel().");
 
 static PyObject *
 handle_cancel(PyObject *self, PyObject *unused)
@@ -213,7 +214,7 @@ handle_cancelled(PyObject *self, PyObject *unused)
 }
 
 PyDoc_STRVAR(handle_get_context_doc,
-"get_context($self, /)\n--\n\nReturn the contextvars.Context the callback runs in (PEP 567).");
+             "get_context($self, /)\n--\n\nReturn the contextvars.Context the callback runs in (PEP 567).");
 
 static PyObject *
 handle_get_context(PyObject *self, PyObject *unused)
@@ -226,8 +227,10 @@ handle_get_context(PyObject *self, PyObject *unused)
     return Py_NewRef(h->context != NULL ? h->context : Py_None); /* NULL once the collector has cleared it */
 }
 
-PyDoc_STRVAR(handle_run_doc, "_run($self, /)\n--\n\n"
-"Call the callback in its context; an exception goes to the loop's exception handler. For other event loops.");
+PyDoc_STRVAR(
+    handle_run_doc,
+    "_run($self, /)\n--\n\n"
+    "Call the callback in its context; an exception goes to the loop's exception handler. For other event loops.");
 
 static PyObject *
 handle_run(PyObject *self, PyObject *unused)
@@ -333,17 +336,23 @@ static PyMemberDef handle_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-PyDoc_STRVAR(handle_doc, "Handle(callback, args, loop, context=None)\n--\n\n"
-"A callback queued with call_soon(), call_soon_threadsafe() or add_reader(), which may be cancelled.\n\n"
-"callback: a callable. args: a sequence of its positional arguments. loop: the event loop. context: the\n"
-"contextvars.Context to call it in, a copy of the current one if None. Specified by asyncio.Handle.");
+PyDoc_STRVAR(handle_doc,
+             "Handle(callback, args, loop, context=None)\n--\n\n"
+             "A callback queued with call_soon(), call_soon_threadsafe() or add_reader(), which may be cancelled.\n\n"
+             "callback: a callable. args: a sequence of its positional arguments. loop: the event loop. context: the\n"
+             "contextvars.Context to call it in, a copy of the current one if None. Specified by asyncio.Handle.");
 
 static PyType_Slot handle_slots[] = {
-    {Py_tp_doc, (void *)handle_doc},     {Py_tp_new, handle_new},
-    {Py_tp_init, handle_init},           {Py_tp_dealloc, corolla_handle_dealloc},
-    {Py_tp_traverse, corolla_handle_traverse},   {Py_tp_clear, corolla_handle_clear},
-    {Py_tp_repr, handle_repr},           {Py_tp_methods, handle_methods},
-    {Py_tp_getset, handle_getset},       {Py_tp_members, handle_members},
+    {Py_tp_doc, (void *)handle_doc},
+    {Py_tp_new, handle_new},
+    {Py_tp_init, handle_init},
+    {Py_tp_dealloc, corolla_handle_dealloc},
+    {Py_tp_traverse, corolla_handle_traverse},
+    {Py_tp_clear, corolla_handle_clear},
+    {Py_tp_repr, handle_repr},
+    {Py_tp_methods, handle_methods},
+    {Py_tp_getset, handle_getset},
+    {Py_tp_members, handle_members},
     {0, NULL},
 };
 
@@ -423,7 +432,7 @@ timer_handle_compare(PyObject *self, PyObject *other, int op)
 }
 
 PyDoc_STRVAR(timer_handle_when_doc, "when($self, /)\n--\n\n"
-"Return the time the callback is due, in seconds of loop.time().");
+                                    "Return the time the callback is due, in seconds of loop.time().");
 
 static PyObject *
 timer_handle_when(PyObject *self, PyObject *unused)
@@ -458,16 +467,23 @@ static PyGetSetDef timer_handle_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(timer_handle_doc, "TimerHandle(when, callback, args, loop, context=None)\n--\n\n"
-"A callback queued with call_later() or call_at().\n\n"
-"when: the time it is due, in seconds of loop.time(). The rest as for Handle. Specified by asyncio.TimerHandle.");
+PyDoc_STRVAR(
+    timer_handle_doc,
+    "TimerHandle(when, callback, args, loop, context=None)\n--\n\n"
+    "A callback queued with call_later() or call_at().\n\n"
+    "when: the time it is due, in seconds of loop.time(). The rest as for Handle. Specified by asyncio.TimerHandle.");
 
 static PyType_Slot timer_handle_slots[] = {
-    {Py_tp_doc, (void *)timer_handle_doc},        {Py_tp_new, handle_new},
-    {Py_tp_init, timer_handle_init},              {Py_tp_dealloc, corolla_handle_dealloc},
-    {Py_tp_traverse, corolla_handle_traverse},            {Py_tp_clear, corolla_handle_clear},
-    {Py_tp_hash, timer_handle_hash},              {Py_tp_richcompare, timer_handle_compare},
-    {Py_tp_methods, timer_handle_methods},        {Py_tp_getset, timer_handle_getset},
+    {Py_tp_doc, (void *)timer_handle_doc},
+    {Py_tp_new, handle_new},
+    {Py_tp_init, timer_handle_init},
+    {Py_tp_dealloc, corolla_handle_dealloc},
+    {Py_tp_traverse, corolla_handle_traverse},
+    {Py_tp_clear, corolla_handle_clear},
+    {Py_tp_hash, timer_handle_hash},
+    {Py_tp_richcompare, timer_handle_compare},
+    {Py_tp_methods, timer_handle_methods},
+    {Py_tp_getset, timer_handle_getset},
     {0, NULL},
 };
 

@@ -27,17 +27,17 @@ typedef struct corolla_core {
     unsigned overridden;  /* COROLLA_OWN_ bits */
     bool ready;           /* __init__ has run */
     bool debug;
-    bool factory;         /* set_task_factory() has set one */
+    bool factory; /* set_task_factory() has set one */
     bool closed;
     bool running;
-    PyObject *shown;      /* borrowed: the task of ours that is this loop's entry in asyncio's current-task dict,
+    PyObject *shown;          /* borrowed: the task of ours that is this loop's entry in asyncio's current-task dict,
                              which owns it; NULL when none is (task.c) */
     PyObject *current_handle; /* borrowed: in debug mode, the Handle that runs, or NULL */
-    PyObject *entered;    /* owned: the context of the last task step, still entered; or NULL */
-    unsigned long thread; /* PyThread_get_thread_ident() of the thread that runs it, 0 when none does */
-    pid_t pid;            /* of the process that made it */
-    unsigned forks;       /* how many forks lay behind this process when the run began */
-    double slow_callback; /* seconds; in debug mode, callbacks that take this long are reported */
+    PyObject *entered;        /* owned: the context of the last task step, still entered; or NULL */
+    unsigned long thread;     /* PyThread_get_thread_ident() of the thread that runs it, 0 when none does */
+    pid_t pid;                /* of the process that made it */
+    unsigned forks;           /* how many forks lay behind this process when the run began */
+    double slow_callback;     /* seconds; in debug mode, callbacks that take this long are reported */
     struct corolla_registry *registry; /* owned: its transports and servers, transports/registry.c; NULL until used */
 } corolla_core;
 
@@ -85,17 +85,17 @@ enum { COROLLA_INLINE_ARGS = 4 };
 typedef struct corolla_handle {
     PyObject_HEAD
     PyObject *weakrefs;
-    corolla_state *state;  /* borrowed */
-    PyObject *loop;        /* owned */
-    PyObject *callback;    /* owned; NULL once cancelled */
-    PyObject *context;     /* owned */
-    PyObject *more;        /* owned: tuple of the arguments when there are more than fit inline */
+    corolla_state *state;                /* borrowed */
+    PyObject *loop;                      /* owned */
+    PyObject *callback;                  /* owned; NULL once cancelled */
+    PyObject *context;                   /* owned */
+    PyObject *more;                      /* owned: tuple of the arguments when there are more than fit inline */
     PyObject *args[COROLLA_INLINE_ARGS]; /* owned, each */
     PyObject *source_traceback;          /* owned, or NULL */
-    PyObject *shown;       /* owned: in debug mode, the repr it had when it was cancelled */
-    uint8_t nargs;         /* inline ones */
+    PyObject *shown;                     /* owned: in debug mode, the repr it had when it was cancelled */
+    uint8_t nargs;                       /* inline ones */
     bool cancelled;
-    bool timer;            /* a TimerHandle */
+    bool timer; /* a TimerHandle */
 } corolla_handle;
 
 typedef struct corolla_timer_handle {
@@ -113,8 +113,8 @@ PyObject *corolla_handle_new(corolla_core *core, PyObject *callback, PyObject *c
 PyObject *corolla_call_soon(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                             PyObject *context);
 /* call_at without its checks. New reference or NULL. */
-PyObject *corolla_call_at(corolla_core *core, double when, PyObject *callback, PyObject *const *args,
-                          Py_ssize_t nargs, PyObject *context);
+PyObject *corolla_call_at(corolla_core *core, double when, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                          PyObject *context);
 /* The job that runs a handle; steals arg. */
 int corolla_handle_job(void *arg);
 /* Runs a handle that stays (a reader's, a signal's): 0, or -1 with KeyboardInterrupt or SystemExit. */
@@ -129,11 +129,11 @@ typedef struct corolla_future {
     PyObject_HEAD
     PyObject *dict;
     PyObject *weakrefs;
-    corolla_state *state;       /* borrowed */
-    PyObject *loop;             /* owned; NULL until __init__ has run */
-    corolla_core *core;         /* borrowed from loop; NULL when it is not one of ours */
-    PyObject *waiter;           /* owned: the first to be told: a Task to wake, or a callback object */
-    PyObject **more;            /* owned table of owned references: the others, in order */
+    corolla_state *state; /* borrowed */
+    PyObject *loop;       /* owned; NULL until __init__ has run */
+    corolla_core *core;   /* borrowed from loop; NULL when it is not one of ours */
+    PyObject *waiter;     /* owned: the first to be told: a Task to wake, or a callback object */
+    PyObject **more;      /* owned table of owned references: the others, in order */
     uint32_t more_count, more_capacity;
     PyObject *result;           /* owned */
     PyObject *exception;        /* owned */
@@ -187,10 +187,10 @@ int corolla_future_on_done(PyObject *future, corolla_done_fn fn, PyObject *arg);
 
 typedef struct corolla_task {
     corolla_future future;
-    PyObject *coro;          /* owned; NULL once finished */
-    PyObject *context;       /* owned */
-    PyObject *name;          /* owned; NULL while it is Task-<number> */
-    PyObject *fut_waiter;    /* owned: what it waits on */
+    PyObject *coro;                   /* owned; NULL once finished */
+    PyObject *context;                /* owned */
+    PyObject *name;                   /* owned; NULL while it is Task-<number> */
+    PyObject *fut_waiter;             /* owned: what it waits on */
     struct corolla_task *prev, *next; /* borrowed: the interpreter's list of tasks that are not done */
     uint64_t number;
     int64_t cancel_requests;

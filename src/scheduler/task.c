@@ -72,8 +72,7 @@ swap_current(corolla_state *state, PyObject *loop, PyObject *task, PyObject **pr
 static int
 enter_refused(PyObject *task, PyObject *other)
 {
-    PyErr_Format(PyExc_RuntimeError, "Cannot enter into task %R while another task %R is being executed.", task,
-                 other);
+    PyErr_Format(PyExc_RuntimeError, "Cannot enter into task %R while another task %R is being executed.", task, other);
     return -1;
 }
 
@@ -562,8 +561,8 @@ task_yielded(corolla_task *task, PyObject *result)
     }
     Py_XDECREF(blocking);
     if (PyGen_CheckExact(result)) {
-        PyErr_Format(PyExc_RuntimeError, "yield was used instead of yield from for generator in task %R with %R",
-                     task, result);
+        PyErr_Format(PyExc_RuntimeError, "yield was used instead of yield from for generator in task %R with %R", task,
+                     result);
     }
     else {
         PyErr_Format(PyExc_RuntimeError, "Task got bad yield: %R", result);
@@ -609,8 +608,7 @@ task_step(corolla_task *task, PyObject *exc)
 {
     corolla_future *fut = &task->future;
     if (fut->status != COROLLA_PENDING || task->coro == NULL) {
-        PyErr_Format(fut->state->InvalidStateError, "__step(): already done: %R %R", task,
-                     exc != NULL ? exc : Py_None);
+        PyErr_Format(fut->state->InvalidStateError, "__step(): already done: %R %R", task, exc != NULL ? exc : Py_None);
         Py_XDECREF(exc);
         return -1;
     }

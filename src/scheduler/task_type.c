@@ -183,10 +183,12 @@ task_set_exception(PyObject *self, PyObject *exc)
     return NULL;
 }
 
-PyDoc_STRVAR(cancel_doc, "cancel($self, /, msg=None)\n--\n\n"
-"Ask the task to end: CancelledError is raised in its coroutine on the loop's next turn.\n\n"
-"Return False if it is done already. The coroutine may clean up, and may refuse. msg: what the CancelledError\n"
-"carries. Specified by asyncio.Task.cancel().");
+PyDoc_STRVAR(
+    cancel_doc,
+    "cancel($self, /, msg=None)\n--\n\n"
+    "Ask the task to end: CancelledError is raised in its coroutine on the loop's next turn.\n\n"
+    "Return False if it is done already. The coroutine may clean up, and may refuse. msg: what the CancelledError\n"
+    "carries. Specified by asyncio.Task.cancel().");
 
 static PyObject *
 task_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -202,8 +204,9 @@ task_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     return rc < 0 ? NULL : PyBool_FromLong(rc);
 }
 
-PyDoc_STRVAR(cancelling_doc, "cancelling($self, /)\n--\n\n"
-"Return how many cancellation requests are pending: calls to cancel() less those to uncancel().");
+PyDoc_STRVAR(cancelling_doc,
+             "cancelling($self, /)\n--\n\n"
+             "Return how many cancellation requests are pending: calls to cancel() less those to uncancel().");
 
 static PyObject *
 task_cancelling(PyObject *self, PyObject *unused)
@@ -212,9 +215,10 @@ task_cancelling(PyObject *self, PyObject *unused)
     return PyLong_FromLongLong(((corolla_task *)self)->cancel_requests);
 }
 
-PyDoc_STRVAR(uncancel_doc, "uncancel($self, /)\n--\n\n"
-"Take back one call to cancel(). Return how many requests remain.\n\n"
-"At none, a CancelledError not raised yet is not raised any more. Specified by asyncio.Task.uncancel().");
+PyDoc_STRVAR(uncancel_doc,
+             "uncancel($self, /)\n--\n\n"
+             "Take back one call to cancel(). Return how many requests remain.\n\n"
+             "At none, a CancelledError not raised yet is not raised any more. Specified by asyncio.Task.uncancel().");
 
 static PyObject *
 task_uncancel(PyObject *self, PyObject *unused)
@@ -253,8 +257,9 @@ task_set_name(PyObject *self, PyObject *value)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(get_coro_doc, "get_coro($self, /)\n--\n\n"
-"Return the coroutine, or None for a task that started eagerly and ended in its first step.");
+PyDoc_STRVAR(get_coro_doc,
+             "get_coro($self, /)\n--\n\n"
+             "Return the coroutine, or None for a task that started eagerly and ended in its first step.");
 
 static PyObject *
 task_get_coro(PyObject *self, PyObject *unused)
@@ -265,7 +270,7 @@ task_get_coro(PyObject *self, PyObject *unused)
 }
 
 PyDoc_STRVAR(get_context_doc, "get_context($self, /)\n--\n\n"
-"Return the contextvars.Context the task runs in (PEP 567).");
+                              "Return the contextvars.Context the task runs in (PEP 567).");
 
 static PyObject *
 task_get_context(PyObject *self, PyObject *unused)
@@ -275,9 +280,11 @@ task_get_context(PyObject *self, PyObject *unused)
     return Py_NewRef(task->context != NULL ? task->context : Py_None);
 }
 
-PyDoc_STRVAR(get_stack_doc, "get_stack($self, /, *, limit=None)\n--\n\n"
-"Return the frames of the coroutine where it is suspended, or of the traceback it ended with, oldest first.\n\n"
-"limit: how many at most, all if None. Specified by asyncio.Task.get_stack().");
+PyDoc_STRVAR(
+    get_stack_doc,
+    "get_stack($self, /, *, limit=None)\n--\n\n"
+    "Return the frames of the coroutine where it is suspended, or of the traceback it ended with, oldest first.\n\n"
+    "limit: how many at most, all if None. Specified by asyncio.Task.get_stack().");
 
 static PyObject *
 task_get_stack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -294,8 +301,8 @@ task_get_stack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
 }
 
 PyDoc_STRVAR(print_stack_doc, "print_stack($self, /, *, limit=None, file=None)\n--\n\n"
-"Print the frames of get_stack(), or the traceback.\n\n"
-"file: a text stream, sys.stderr if None. Specified by asyncio.Task.print_stack().");
+                              "Print the frames of get_stack(), or the traceback.\n\n"
+                              "file: a text stream, sys.stderr if None. Specified by asyncio.Task.print_stack().");
 
 static PyObject *
 task_print_stack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -389,12 +396,14 @@ static PyGetSetDef task_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(task_doc, "Task(coro, *, loop=None, name=None, context=None, eager_start=False)\n--\n\n"
-"A coroutine that runs on an event loop, wrapped in a Future.\n\n"
-"coro: a coroutine; TypeError for anything else. loop: the event loop, the current one if None. name: str() of it\n"
-"is the task's name, Task-<number> if None. context: the contextvars.Context it runs in, a copy of the current one\n"
-"if None. eager_start: run the first step at once, if this is the thread that runs the loop. Specified by\n"
-"asyncio.Task and PEP 3156.");
+PyDoc_STRVAR(
+    task_doc,
+    "Task(coro, *, loop=None, name=None, context=None, eager_start=False)\n--\n\n"
+    "A coroutine that runs on an event loop, wrapped in a Future.\n\n"
+    "coro: a coroutine; TypeError for anything else. loop: the event loop, the current one if None. name: str() of it\n"
+    "is the task's name, Task-<number> if None. context: the contextvars.Context it runs in, a copy of the current one\n"
+    "if None. eager_start: run the first step at once, if this is the thread that runs the loop. Specified by\n"
+    "asyncio.Task and PEP 3156.");
 
 static PyType_Slot task_slots[] = {
     {Py_tp_doc, (void *)task_doc},

@@ -523,7 +523,8 @@ static PyMethodDef tcp_methods[] = {
     {"close", tcp_method_close, METH_NOARGS, close_doc},
     {"abort", tcp_method_abort, METH_NOARGS, abort_doc},
     {"is_closing", tcp_method_is_closing, METH_NOARGS, is_closing_doc},
-    {"set_protocol", (PyCFunction)(void (*)(void))tcp_method_set_protocol, METH_FASTCALL | METH_KEYWORDS, set_protocol_doc},
+    {"set_protocol", (PyCFunction)(void (*)(void))tcp_method_set_protocol, METH_FASTCALL | METH_KEYWORDS,
+     set_protocol_doc},
     {"get_protocol", tcp_method_get_protocol, METH_NOARGS, get_protocol_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -1,6 +1,7 @@
 """The end of the interpreter: objects made, shown and freed in atexit hooks, in __del__ and after the modules are gone."""
 
 import pytest
+from impl import beyond_stdlib
 from interpreters.conftest import run
 
 pytestmark = pytest.mark.timeout(120)
@@ -206,6 +207,7 @@ PROGRAMS = {
 }
 
 
+@beyond_stdlib("asyncio's C code crashes in some of these, on some versions")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_exit(name):
     import textwrap
