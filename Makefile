@@ -21,11 +21,12 @@ VENV = .venv/py$(VERSION)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-dev: sources toolchain ## build for PYTHON into build/DEV/site (release, no LTO: quick)
+dev: toolchain ## build for PYTHON into build/DEV/site (release, no LTO: quick)
+	@$(PYTHON) tools/list_sources --check || true
 	@tools/build $(DEV) $(PYTHON) -Dbuildtype=$(BUILDTYPE) -Db_ndebug=false
 	@echo "PYTHONPATH=$(CURDIR)/build/$(DEV)/site"
 
-reactor: sources toolchain ## libcorolla, its unit tests and the C examples alone, no Python: build/DEV-reactor/meson
+reactor: toolchain ## libcorolla, its unit tests and the C examples alone, no Python: build/DEV-reactor/meson
 	@tools/need cmocka
 	@tools/build $(DEV)-reactor $(PYTHON) -Dextension=false -Dtests=true -Dexamples=true -Dbuildtype=$(BUILDTYPE) -Db_ndebug=false
 	@.venv/tools/bin/meson test -C build/$(DEV)-reactor/meson --no-rebuild --print-errorlogs

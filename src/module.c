@@ -82,11 +82,22 @@ module_exec(PyObject *module)
 }
 
 /* Every object of the state, once: what is visited is what is dropped. */
-#define EACH_OBJECT(X)                                                                                               \
-    X(handle_type)                                                                                                   \
-    X(timer_handle_type) X(future_type) X(task_type) X(future_iter_type) X(callback_type) X(coroutine_type)          \
-        X(coro_wrapper_type) X(current_tasks) X(swap_current) X(tcp_transport_type) X(server_type) X(loop_base_type) \
-            X(loop_type) X(gather_type)
+#define EACH_OBJECT(X)    \
+    X(handle_type)        \
+    X(timer_handle_type)  \
+    X(future_type)        \
+    X(task_type)          \
+    X(future_iter_type)   \
+    X(callback_type)      \
+    X(coroutine_type)     \
+    X(coro_wrapper_type)  \
+    X(current_tasks)      \
+    X(swap_current)       \
+    X(tcp_transport_type) \
+    X(server_type)        \
+    X(loop_base_type)     \
+    X(loop_type)          \
+    X(gather_type)
 
 /* There is no m_clear: the collector breaks the cycle of module and types at the types, and until the last
  * object is gone its methods find the state whole. */

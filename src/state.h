@@ -12,24 +12,106 @@
 #include "compat.h"
 
 /* Interned once at import. corolla_state.s.NAME */
-#define COROLLA_STRINGS(X)                                                                                             \
-    X(__class__)                                                                                                       \
-    X(__name__) X(__qualname__) X(__self__) X(_asyncio_future_blocking) X(_loop) X(_must_cancel) X(_cancel_message)    \
-        X(_make_cancelled_error) X(_log_destroy_pending) X(add_done_callback) X(remove_done_callback) X(call_at)       \
-            X(call_exception_handler) X(call_later) X(call_soon) X(call_soon_threadsafe) X(cancel) X(cancelled)        \
-                X(close) X(context) X(create_future) X(create_task) X(default_exception_handler) X(done) X(exception)  \
-                    X(future) X(get_debug) X(get_loop) X(handle) X(is_running) X(message) X(msg) X(name) X(loop)       \
-                        X(result) X(send) X(source_traceback) X(task) X(throw) X(time) X(set_name) X(connection_made)  \
-                            X(connection_lost) X(data_received) X(eof_received) X(buffer_updated) X(get_buffer)        \
-                                X(pause_writing) X(resume_writing) X(protocol) X(transport) X(socket) X(asyncgen)      \
-                                    X(aclose) X(detach) X(fileno) X(peername) X(sockname) X(sslcontext) X(server)      \
-                                        X(eager_start) X(debug) X(accept) X(connect) X(family) X(flags) X(getaddrinfo) \
-                                            X(getnameinfo) X(getsockopt) X(gettimeout) X(host) X(info) X(port)         \
-                                                X(proto) X(recv) X(recv_into) X(setblocking) X(shutdown) X(start)      \
-                                                    X(submit) X(type) X(wait) X(add) X(clear) X(discard) X(join)       \
-                                                        X(args) X(target) X(executor) X(func) X(set_result)            \
-                                                            X(set_exception) X(SSLSocket) X(warn_on_full_buffer)       \
-                                                                X(signum) X(sig) X(ident) X(sockaddr)
+#define COROLLA_STRINGS(X)       \
+    X(__class__)                 \
+    X(__name__)                  \
+    X(__qualname__)              \
+    X(__self__)                  \
+    X(_asyncio_future_blocking)  \
+    X(_loop)                     \
+    X(_must_cancel)              \
+    X(_cancel_message)           \
+    X(_make_cancelled_error)     \
+    X(_log_destroy_pending)      \
+    X(add_done_callback)         \
+    X(remove_done_callback)      \
+    X(call_at)                   \
+    X(call_exception_handler)    \
+    X(call_later)                \
+    X(call_soon)                 \
+    X(call_soon_threadsafe)      \
+    X(cancel)                    \
+    X(cancelled)                 \
+    X(close)                     \
+    X(context)                   \
+    X(create_future)             \
+    X(create_task)               \
+    X(default_exception_handler) \
+    X(done)                      \
+    X(exception)                 \
+    X(future)                    \
+    X(get_debug)                 \
+    X(get_loop)                  \
+    X(handle)                    \
+    X(is_running)                \
+    X(message)                   \
+    X(msg)                       \
+    X(name)                      \
+    X(loop)                      \
+    X(result)                    \
+    X(send)                      \
+    X(source_traceback)          \
+    X(task)                      \
+    X(throw)                     \
+    X(time)                      \
+    X(set_name)                  \
+    X(connection_made)           \
+    X(connection_lost)           \
+    X(data_received)             \
+    X(eof_received)              \
+    X(buffer_updated)            \
+    X(get_buffer)                \
+    X(pause_writing)             \
+    X(resume_writing)            \
+    X(protocol)                  \
+    X(transport)                 \
+    X(socket)                    \
+    X(asyncgen)                  \
+    X(aclose)                    \
+    X(detach)                    \
+    X(fileno)                    \
+    X(peername)                  \
+    X(sockname)                  \
+    X(sslcontext)                \
+    X(server)                    \
+    X(eager_start)               \
+    X(debug)                     \
+    X(accept)                    \
+    X(connect)                   \
+    X(family)                    \
+    X(flags)                     \
+    X(getaddrinfo)               \
+    X(getnameinfo)               \
+    X(getsockopt)                \
+    X(gettimeout)                \
+    X(host)                      \
+    X(info)                      \
+    X(port)                      \
+    X(proto)                     \
+    X(recv)                      \
+    X(recv_into)                 \
+    X(setblocking)               \
+    X(shutdown)                  \
+    X(start)                     \
+    X(submit)                    \
+    X(type)                      \
+    X(wait)                      \
+    X(add)                       \
+    X(clear)                     \
+    X(discard)                   \
+    X(join)                      \
+    X(args)                      \
+    X(target)                    \
+    X(executor)                  \
+    X(func)                      \
+    X(set_result)                \
+    X(set_exception)             \
+    X(SSLSocket)                 \
+    X(warn_on_full_buffer)       \
+    X(signum)                    \
+    X(sig)                       \
+    X(ident)                     \
+    X(sockaddr)
 
 /* asyncio's own test, without the deprecation warning of its public name. */
 #if PY_VERSION_HEX >= 0x030E0000

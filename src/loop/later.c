@@ -18,13 +18,21 @@ later_coroutine(PyObject *loop, const corolla_coro_spec *spec)
     return (PyObject *)corolla_coro_new(loop_core(loop)->state, spec);
 }
 
-#define EACH_LATER(X)                                                                                     \
-    X(sock_recvfrom)                                                                                      \
-    X(sock_recvfrom_into)                                                                                 \
-    X(sock_sendto)                                                                                        \
-    X(sock_sendfile) X(sendfile) X(start_tls) X(create_unix_server) X(create_unix_connection)             \
-        X(create_datagram_endpoint) X(connect_accepted_socket) X(connect_read_pipe) X(connect_write_pipe) \
-            X(subprocess_exec) X(subprocess_shell)
+#define EACH_LATER(X)           \
+    X(sock_recvfrom)            \
+    X(sock_recvfrom_into)       \
+    X(sock_sendto)              \
+    X(sock_sendfile)            \
+    X(sendfile)                 \
+    X(start_tls)                \
+    X(create_unix_server)       \
+    X(create_unix_connection)   \
+    X(create_datagram_endpoint) \
+    X(connect_accepted_socket)  \
+    X(connect_read_pipe)        \
+    X(connect_write_pipe)       \
+    X(subprocess_exec)          \
+    X(subprocess_shell)
 
 #define X(call)                                                                    \
     static const corolla_coro_spec call##_spec = {                                 \

@@ -1,6 +1,7 @@
 /* corolla.gather(): one future for the results of many. */
 #include "primitives.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* What gather() returns: a Future whose cancel() cancels the children. */
@@ -553,6 +554,7 @@ find_child(Gathering *g, PyObject *const *args, Py_ssize_t index, PyObject **chi
     if (is_plain(g->state, arg) || is_native_coroutine(g->state, arg)) {
         Py_ssize_t first = seen_first(&g->seen, args, index);
         if (first != index) {
+            assert(g->outer != NULL); /* made with the first child */
             *child = Py_NewRef(PyList_GET_ITEM(g->outer->children, first));
         }
         return 0;
@@ -587,6 +589,7 @@ add_argument(Gathering *g, PyObject *const *args, Py_ssize_t index)
             goto fail;
         }
     }
+    assert(g->outer != NULL);
     int rc = PyList_Append(g->outer->children, child);
     Py_DECREF(child);
     return rc;
@@ -630,6 +633,7 @@ gather_all(corolla_state *state, PyObject *const *args, Py_ssize_t nargs, bool r
             goto fail;
         }
     }
+    assert(g.outer != NULL); /* nargs > 0 */
     outer = Py_NewRef((PyObject *)g.outer);
 fail:
     if (outer == NULL && g.outer != NULL) {

@@ -16,6 +16,7 @@ is_inet(sa_family_t family)
 static void
 store_inet(corolla_inet_address *to, const struct sockaddr *addr, socklen_t len)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): getpeername() has filled it */
     if (len >= sizeof(sa_family_t) && is_inet(addr->sa_family) && len <= sizeof *to) {
         memcpy(to, addr, len);
     }
