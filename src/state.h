@@ -166,6 +166,7 @@
     X(concurrent_Future, "concurrent.futures", "Future")                              \
     X(concurrent_CancelledError, "concurrent.futures", "CancelledError")              \
     X(concurrent_InvalidStateError, "concurrent.futures", "InvalidStateError")        \
+    X(deque, "collections", "deque")                                                  \
     X(WeakSet, "weakref", "WeakSet")                                                  \
     X(main_thread, "threading", "main_thread")                                        \
     X(Thread, "threading", "Thread")                                                  \

@@ -15,56 +15,13 @@ typedef struct {
     bool abandoned;        /* gather() failed half way: nobody will ever see this */
 } GatherObject;
 
-/* A Future or Task of ours, not a subclass: nobody has replaced its methods. */
-static inline bool
-is_plain(const corolla_state *state, PyObject *obj)
-{
-    return Py_IS_TYPE(obj, state->future_type) || Py_IS_TYPE(obj, state->task_type);
-}
-
 /* ---- Any child ----------------------------------------------------------------------------- */
-
-/* Calls a method that answers yes or no: 1, 0 or -1. */
-static int
-ask(PyObject *child, PyObject *method)
-{
-    PyObject *answer = PyObject_CallMethodNoArgs(child, method);
-    int truth = answer == NULL ? -1 : PyObject_IsTrue(answer);
-    Py_XDECREF(answer);
-    return truth;
-}
-
-static int
-child_is_done(corolla_state *state, PyObject *child)
-{
-    return is_plain(state, child) ? corolla_future_done(child) : ask(child, state->s.done);
-}
-
-static int
-child_is_cancelled(corolla_state *state, PyObject *child)
-{
-    return is_plain(state, child) ? ((corolla_future *)child)->status == COROLLA_CANCELLED
-                                  : ask(child, state->s.cancelled);
-}
-
-/* What exception() of a child gives that is done and not cancelled; it counts as retrieved. New reference, None for
- * none, or NULL. */
-static PyObject *
-child_exception(corolla_state *state, PyObject *child)
-{
-    if (!is_plain(state, child)) {
-        return PyObject_CallMethodNoArgs(child, state->s.exception);
-    }
-    corolla_future *fut = (corolla_future *)child;
-    fut->log_traceback = false;
-    return Py_NewRef(fut->exception != NULL ? fut->exception : Py_None);
-}
 
 /* A place in the list of results: new reference or NULL. */
 static PyObject *
 child_outcome(corolla_state *state, PyObject *child)
 {
-    int cancelled = child_is_cancelled(state, child);
+    int cancelled = corolla_any_cancelled(state, child);
     if (cancelled < 0) {
         return NULL;
     }
@@ -84,13 +41,12 @@ child_outcome(corolla_state *state, PyObject *child)
         Py_DECREF(msg);
         return exc;
     }
-    PyObject *exc = child_exception(state, child);
+    PyObject *exc = corolla_any_exception(state, child);
     if (exc != Py_None) {
         return exc; /* NULL, too */
     }
     Py_DECREF(exc);
-    return is_plain(state, child) ? Py_NewRef(((corolla_future *)child)->result)
-                                  : PyObject_CallMethodNoArgs(child, state->s.result);
+    return corolla_any_result(state, child);
 }
 
 /* ---- A child is done ----------------------------------------------------------------------- */
@@ -147,14 +103,14 @@ child_done(PyObject *child, PyObject *arg)
     /* No children: the collector has been here. */
     bool late = outer->abandoned || outer->future.status != COROLLA_PENDING || outer->children == NULL;
     if (late || !outer->return_exceptions) {
-        int cancelled = child_is_cancelled(state, child);
+        int cancelled = corolla_any_cancelled(state, child);
         if (cancelled < 0) {
             return -1;
         }
         if (cancelled) {
             return late ? 0 : fail_with(arg, PyObject_CallMethodNoArgs(child, state->s._make_cancelled_error));
         }
-        PyObject *exc = child_exception(state, child);
+        PyObject *exc = corolla_any_exception(state, child);
         if (exc == NULL) {
             return -1;
         }
@@ -168,18 +124,6 @@ child_done(PyObject *child, PyObject *arg)
     }
     return outer->finished == outer->total ? finish(outer) : 0;
 }
-
-static PyObject *
-child_done_method(PyObject *self, PyObject *child)
-{
-    if (child_done(child, self) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-/* For children that are not plain futures of ours. */
-static PyMethodDef child_done_def = {"gather_child_done", child_done_method, METH_O, NULL};
 
 /* ---- The type ------------------------------------------------------------------------------ */
 
@@ -205,8 +149,7 @@ gather_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     PyObject *children = Py_NewRef(outer->children);
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(children); i++) {
         PyObject *child = PyList_GET_ITEM(children, i);
-        int cancelled =
-            is_plain(state, child) ? corolla_future_cancel(child, msg) : corolla_foreign_cancel(state, child, msg);
+        int cancelled = corolla_any_cancel(state, child, msg);
         if (cancelled < 0) {
             Py_DECREF(children);
             return NULL;
@@ -384,7 +327,6 @@ typedef struct {
     GatherObject *outer;  /* owned; NULL until the loop is known */
     PyObject *others;     /* owned: dict of awaitables that have an equality of their own, to their futures */
     PyObject *done;       /* owned: list of children that were done already, or NULL */
-    PyObject *callback;   /* owned: child_done as a callable, or NULL */
     bool return_exceptions;
     Seen seen;
 } Gathering;
@@ -396,25 +338,7 @@ gathering_clear(Gathering *g)
     Py_CLEAR(g->outer);
     Py_CLEAR(g->others);
     Py_CLEAR(g->done);
-    Py_CLEAR(g->callback);
     seen_free(&g->seen);
-}
-
-/* The loop of any future: get_loop(), or _loop of older kinds. */
-static PyObject *
-loop_of(corolla_state *state, PyObject *future)
-{
-    PyObject *method;
-    int found = PyObject_GetOptionalAttr(future, state->s.get_loop, &method);
-    if (found < 0) {
-        return NULL;
-    }
-    if (found == 0) {
-        return PyObject_GetAttr(future, state->s._loop);
-    }
-    PyObject *loop = PyObject_CallNoArgs(method);
-    Py_DECREF(method);
-    return loop;
 }
 
 /* Steals loop. */
@@ -453,7 +377,7 @@ static PyObject *
 ensure_future(Gathering *g, PyObject *arg)
 {
     corolla_state *state = g->state;
-    if (is_plain(state, arg) && ((corolla_future *)arg)->loop != NULL) {
+    if (corolla_is_plain_future(state, arg) && ((corolla_future *)arg)->loop != NULL) {
         PyObject *loop = ((corolla_future *)arg)->loop;
         if (g->loop == NULL) {
             set_loop(g, Py_NewRef(loop));
@@ -496,7 +420,7 @@ make_child(Gathering *g, PyObject *arg)
         return NULL;
     }
     if (g->loop == NULL) {
-        PyObject *loop = loop_of(state, child);
+        PyObject *loop = corolla_any_loop(state, child);
         if (loop == NULL) {
             goto fail;
         }
@@ -522,7 +446,7 @@ static int
 watch_child(Gathering *g, PyObject *child)
 {
     PyObject *outer = (PyObject *)g->outer;
-    int done = child_is_done(g->state, child);
+    int done = corolla_any_done(g->state, child);
     if (done < 0) {
         return -1;
     }
@@ -534,15 +458,12 @@ watch_child(Gathering *g, PyObject *child)
         }
         return PyList_Append(g->done, child);
     }
-    if (is_plain(g->state, child)) {
+    if (corolla_is_plain_future(g->state, child)) {
         return corolla_future_on_done(child, child_done, Py_NewRef(outer));
     }
-    if (g->callback == NULL && (g->callback = PyCFunction_New(&child_done_def, outer)) == NULL) {
-        return -1;
-    }
-    PyObject *added = PyObject_CallMethodOneArg(child, g->state->s.add_done_callback, g->callback);
-    Py_XDECREF(added);
-    return added == NULL ? -1 : 0;
+    PyObject *callback = corolla_any_watch(g->state, child, child_done, Py_NewRef(outer));
+    Py_XDECREF(callback);
+    return callback == NULL ? -1 : 0;
 }
 
 /* The child that an argument given before has: new reference in *child, or NULL. 0 or -1. */
@@ -551,7 +472,7 @@ find_child(Gathering *g, PyObject *const *args, Py_ssize_t index, PyObject **chi
 {
     PyObject *arg = args[index];
     *child = NULL;
-    if (is_plain(g->state, arg) || is_native_coroutine(g->state, arg)) {
+    if (corolla_is_plain_future(g->state, arg) || is_native_coroutine(g->state, arg)) {
         Py_ssize_t first = seen_first(&g->seen, args, index);
         if (first != index) {
             assert(g->outer != NULL); /* made with the first child */
@@ -584,7 +505,7 @@ add_argument(Gathering *g, PyObject *const *args, Py_ssize_t index)
                 goto fail;
             }
         }
-        bool by_identity = is_plain(g->state, args[index]) || is_native_coroutine(g->state, args[index]);
+        bool by_identity = corolla_is_plain_future(g->state, args[index]) || is_native_coroutine(g->state, args[index]);
         if ((!by_identity && PyDict_SetItem(g->others, args[index], child) < 0) || watch_child(g, child) < 0) {
             goto fail;
         }

@@ -112,17 +112,24 @@ corolla_callback_job(void *arg)
     return rc;
 }
 
+/* By a loop that is not ours, or by a future that is not and passes itself. */
 static PyObject *
 callback_tp_call(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    (void)args;
     (void)kwargs;
     corolla_callback *cb = (corolla_callback *)self;
-    if (cb->future == NULL || cb->fn == NULL) {
+    PyObject *future = cb->future;
+    if (future == NULL && PyTuple_GET_SIZE(args) == 1) {
+        future = PyTuple_GET_ITEM(args, 0);
+    }
+    if (future == NULL || cb->fn == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the future is not done");
         return NULL;
     }
-    if (cb->fn(cb->future, cb->arg) < 0) {
+    Py_INCREF(future);
+    int rc = cb->fn(future, cb->arg);
+    Py_DECREF(future);
+    if (rc < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -187,8 +194,11 @@ callback_dealloc(PyObject *self)
 }
 
 static PyType_Slot callback_slots[] = {
-    {Py_tp_dealloc, callback_dealloc},   {Py_tp_call, callback_tp_call}, /* on loops that are not ours */
-    {Py_tp_traverse, callback_traverse}, {Py_tp_clear, callback_clear},  {0, NULL},
+    {Py_tp_dealloc, callback_dealloc},
+    {Py_tp_call, callback_tp_call},
+    {Py_tp_traverse, callback_traverse},
+    {Py_tp_clear, callback_clear},
+    {0, NULL},
 };
 
 PyType_Spec corolla_callback_spec = {

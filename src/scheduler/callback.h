@@ -51,6 +51,8 @@ PyObject *corolla_callback_callable(PyObject *callback);
  * it gave, or NULL. */
 PyObject *corolla_foreign_call_soon(corolla_state *state, PyObject *loop, PyObject *callable, PyObject *arg,
                                     PyObject *context);
+/* Takes one waiter out by identity; whether it was there. */
+bool corolla_future_drop_waiter(corolla_future *fut, PyObject *waiter);
 /* Queues a waiter of a future that is done already. 0 or -1. */
 int corolla_future_tell_now(corolla_future *fut, PyObject *waiter);
 /* Task.cancel(): 1, 0 or -1. */

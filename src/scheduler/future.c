@@ -113,6 +113,31 @@ corolla_future_add_waiter(corolla_future *fut, PyObject *waiter)
     return 0;
 }
 
+/* Takes one waiter out by identity. The structure is whole before the reference goes. */
+bool
+corolla_future_drop_waiter(corolla_future *fut, PyObject *waiter)
+{
+    PyObject *gone = NULL;
+    if (fut->waiter == waiter) {
+        gone = fut->waiter;
+        fut->waiter = NULL;
+        if (fut->more_count > 0) {
+            fut->waiter = fut->more[0];
+            fut->more_count--;
+            memmove(fut->more, fut->more + 1, fut->more_count * sizeof *fut->more);
+        }
+    }
+    for (uint32_t i = 0; gone == NULL && i < fut->more_count; i++) {
+        if (fut->more[i] == waiter) {
+            gone = waiter;
+            fut->more_count--;
+            memmove(fut->more + i, fut->more + i + 1, (fut->more_count - i) * sizeof *fut->more);
+        }
+    }
+    Py_XDECREF(gone);
+    return gone != NULL;
+}
+
 /* Queues one waiter of a future that is done. Steals waiter. 0 or -1. */
 static int
 tell(corolla_future *fut, PyObject *waiter)

@@ -243,31 +243,6 @@ waiter_list(corolla_future *fut)
     return list;
 }
 
-/* Takes one waiter out by identity. The structure is whole before the reference goes. */
-static bool
-waiter_remove(corolla_future *fut, PyObject *waiter)
-{
-    PyObject *gone = NULL;
-    if (fut->waiter == waiter) {
-        gone = fut->waiter;
-        fut->waiter = NULL;
-        if (fut->more_count > 0) {
-            fut->waiter = fut->more[0];
-            fut->more_count--;
-            memmove(fut->more, fut->more + 1, fut->more_count * sizeof *fut->more);
-        }
-    }
-    for (uint32_t i = 0; gone == NULL && i < fut->more_count; i++) {
-        if (fut->more[i] == waiter) {
-            gone = waiter;
-            fut->more_count--;
-            memmove(fut->more + i, fut->more + i + 1, (fut->more_count - i) * sizeof *fut->more);
-        }
-    }
-    Py_XDECREF(gone);
-    return gone != NULL;
-}
-
 PyDoc_STRVAR(remove_done_callback_doc, "remove_done_callback($self, fn, /)\n--\n\n"
                                        "Remove every registration of fn. Return how many there were.\n\n"
                                        "Specified by asyncio.Future.remove_done_callback().");
@@ -293,7 +268,7 @@ future_remove_done_callback(PyObject *self, PyObject *fn)
             Py_DECREF(waiters);
             return NULL;
         }
-        if (same && waiter_remove(fut, waiter)) {
+        if (same && corolla_future_drop_waiter(fut, waiter)) {
             removed++;
         }
     }

@@ -154,6 +154,13 @@ corolla_is_future(corolla_state *state, PyObject *obj)
     return type == state->future_type || type == state->task_type || PyType_IsSubtype(type, state->future_type);
 }
 
+/* A Future or Task of ours, not a subclass: nobody has replaced its methods. */
+static inline bool
+corolla_is_plain_future(const corolla_state *state, PyObject *obj)
+{
+    return Py_IS_TYPE(obj, state->future_type) || Py_IS_TYPE(obj, state->task_type);
+}
+
 /* A new pending Future of that loop. New reference or NULL. */
 PyObject *corolla_future_new(corolla_core *core);
 /* 0, or -1 with InvalidStateError. */
@@ -164,8 +171,6 @@ int corolla_future_set_exception(PyObject *future, PyObject *exc);
 int corolla_future_set_raised(PyObject *future);
 /* 1 if it was pending, 0 if not, -1 with an exception. */
 int corolla_future_cancel(PyObject *future, PyObject *msg);
-/* future.cancel(msg=msg) of any kind of future; msg may be NULL. 1, 0 or -1. */
-int corolla_foreign_cancel(corolla_state *state, PyObject *future, PyObject *msg);
 static inline bool
 corolla_future_done(PyObject *future)
 {
@@ -182,6 +187,26 @@ int corolla_future_add_waiter(corolla_future *fut, PyObject *waiter);
  * an owned object (stolen). Used by C code that watches a future. 0 or -1. */
 typedef int (*corolla_done_fn)(PyObject *future, PyObject *arg);
 int corolla_future_on_done(PyObject *future, corolla_done_fn fn, PyObject *arg);
+
+/* ---- Any future: ours, a subclass of it, or another library's; any.c ----------------------- */
+
+/* Each goes through the future's public methods unless it is a plain one of ours. */
+int corolla_any_done(corolla_state *state, PyObject *future);      /* 1, 0 or -1 */
+int corolla_any_cancelled(corolla_state *state, PyObject *future); /* 1, 0 or -1 */
+/* exception() of one that is done and not cancelled; it counts as retrieved. New reference, None for none, or NULL. */
+PyObject *corolla_any_exception(corolla_state *state, PyObject *future);
+/* result(): new reference, or NULL with what it raises. */
+PyObject *corolla_any_result(corolla_state *state, PyObject *future);
+/* cancel(msg=msg); msg may be NULL. 1, 0 or -1. */
+int corolla_any_cancel(corolla_state *state, PyObject *future, PyObject *msg);
+int corolla_any_set_result(corolla_state *state, PyObject *future, PyObject *result); /* 0 or -1 */
+int corolla_any_set_exception(corolla_state *state, PyObject *future, PyObject *exc); /* 0 or -1; not stolen */
+PyObject *corolla_any_loop(corolla_state *state, PyObject *future);                   /* new reference or NULL */
+/* Has fn(future, arg) called, by a job of the loop, once the future is done; arg (owned, stolen also on failure) may be
+ * NULL. Gives the callback, a new reference that corolla_any_unwatch() takes it back with, or NULL. */
+PyObject *corolla_any_watch(corolla_state *state, PyObject *future, corolla_done_fn fn, PyObject *arg);
+/* Takes it out of a future that is not done yet; harmless otherwise. Keeps an exception being raised. 0 or -1. */
+int corolla_any_unwatch(corolla_state *state, PyObject *future, PyObject *callback);
 
 /* ---- Tasks ------------------------------------------------------------------------------- */
 

@@ -265,13 +265,6 @@ corolla_task_step_job(void *arg)
     return rc;
 }
 
-/* A Future or Task of ours, not a subclass: nobody has replaced its methods. */
-static bool
-is_plain_future(const corolla_state *state, PyObject *obj)
-{
-    return Py_IS_TYPE(obj, state->future_type) || Py_IS_TYPE(obj, state->task_type);
-}
-
 /* What such a future, being done, throws into a task that waits on it: new reference, or NULL for a value. */
 static PyObject *
 outcome_of(PyObject *future)
@@ -289,7 +282,7 @@ corolla_task_wakeup_job(void *arg)
     corolla_task *task = arg;
     PyObject *exc = NULL;
     PyObject *future = task->fut_waiter;
-    if (future != NULL && is_plain_future(task->future.state, future) && corolla_future_done(future)) {
+    if (future != NULL && corolla_is_plain_future(task->future.state, future) && corolla_future_done(future)) {
         exc = outcome_of(future);
     }
     int rc = timed_step(task, exc);
@@ -357,7 +350,7 @@ task_wakeup_method(PyObject *self, PyObject *future)
 {
     corolla_task *task = (corolla_task *)self;
     PyObject *exc = NULL;
-    if (is_plain_future(task->future.state, future)) {
+    if (corolla_is_plain_future(task->future.state, future)) {
         exc = outcome_of(future);
     }
     else {
@@ -431,8 +424,7 @@ wait_on(corolla_task *task, PyObject *result)
     /* Both may be replaced meanwhile. */
     PyObject *msg = Py_XNewRef(task->future.cancel_message);
     Py_INCREF(result);
-    int cancelled = is_plain_future(state, result) ? corolla_future_cancel(result, msg)
-                                                   : corolla_foreign_cancel(state, result, msg);
+    int cancelled = corolla_any_cancel(state, result, msg);
     Py_XDECREF(msg);
     Py_DECREF(result);
     if (cancelled > 0) {
@@ -470,30 +462,13 @@ fail:
     return queue_raised(task);
 }
 
-/* The loop of somebody else's future: get_loop(), or _loop of older kinds. */
-static PyObject *
-loop_of(corolla_state *state, PyObject *future)
-{
-    PyObject *method;
-    int found = PyObject_GetOptionalAttr(future, state->s.get_loop, &method);
-    if (found < 0) {
-        return NULL;
-    }
-    if (found > 0) {
-        PyObject *loop = PyObject_CallNoArgs(method);
-        Py_DECREF(method);
-        return loop;
-    }
-    return PyObject_GetAttr(future, state->s._loop);
-}
-
 /* Any future that is not exactly ours. Steals result. */
 static int
 await_foreign(corolla_task *task, PyObject *result, PyObject *blocking)
 {
     corolla_state *state = task->future.state;
     PyObject *wakeup = NULL, *names = NULL, *added = NULL;
-    PyObject *loop = loop_of(state, result);
+    PyObject *loop = corolla_any_loop(state, result);
     int truth = loop == NULL ? -1 : PyObject_IsTrue(blocking);
     if (truth < 0) {
         goto fail;
@@ -541,7 +516,7 @@ static int
 task_yielded(corolla_task *task, PyObject *result)
 {
     corolla_state *state = task->future.state;
-    if (is_plain_future(state, result)) {
+    if (corolla_is_plain_future(state, result)) {
         return await_native(task, result);
     }
     if (result == Py_None) {
@@ -788,25 +763,6 @@ corolla_task_name(corolla_task *task)
 
 /* ---- Cancelling ---------------------------------------------------------------------------- */
 
-/* future.cancel(msg=msg) of any future: 1, 0 or -1. */
-int
-corolla_foreign_cancel(corolla_state *state, PyObject *future, PyObject *msg)
-{
-    PyObject *names = PyTuple_Pack(1, state->s.msg);
-    if (names == NULL) {
-        return -1;
-    }
-    PyObject *stack[2] = {future, msg != NULL ? msg : Py_None};
-    PyObject *answer = PyObject_VectorcallMethod(state->s.cancel, stack, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
-    Py_DECREF(names);
-    if (answer == NULL) {
-        return -1;
-    }
-    int cancelled = PyObject_IsTrue(answer);
-    Py_DECREF(answer);
-    return cancelled;
-}
-
 int
 corolla_task_cancel(corolla_task *task, PyObject *msg)
 {
@@ -822,8 +778,7 @@ corolla_task_cancel(corolla_task *task, PyObject *msg)
             return -1;
         }
         PyObject *waiter = Py_NewRef(task->fut_waiter);
-        int cancelled = is_plain_future(state, waiter) ? corolla_future_cancel(waiter, msg)
-                                                       : corolla_foreign_cancel(state, waiter, msg);
+        int cancelled = corolla_any_cancel(state, waiter, msg);
         Py_DECREF(waiter);
         Py_LeaveRecursiveCall();
         if (cancelled != 0) {
