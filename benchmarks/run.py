@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from suite import network_cases, plot, programs, table
+from suite import network_cases, plot, primitive_cases, programs, scheduler_cases, table
 from suite.implementations import NAMES
+from suite.loop_cases import LoopCase
 from suite.network_cases import LIBCOROLLA, RAW, Cells, NetworkCase, Timing
 from suite.processes import BENCHMARKS, Cores, MeasurementError, python_script, run_report
 from suite.results import Results, Sample, describe_machine
-from suite.scheduler_cases import CASES, SchedulerCase
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Settings:
     """How much is measured."""
 
     rounds: int
-    values: int  # of a scheduler case, in each process
+    values: int  # of a case on a loop, in each process
     value_seconds: float
     timing: Timing
     cells: Cells
@@ -40,7 +40,7 @@ DEFAULT = Settings(5, 11, 0.02, Timing(0.1, 0.5, 5000), network_cases.DEFAULT_CE
 QUICK = Settings(1, 5, 0.01, Timing(0.1, 0.25, 1000), network_cases.QUICK_CELLS, 1)
 FULL = Settings(5, 11, 0.02, Timing(0.2, 1.0, 5000), network_cases.FULL_CELLS, 3)
 
-Step = tuple[str, str, SchedulerCase | NetworkCase]  # case, implementation, what to do
+Step = tuple[str, str, LoopCase | NetworkCase]  # case, implementation, what to do
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -81,13 +81,16 @@ def available(names: Sequence[str]) -> dict[str, str]:
     return versions
 
 
+def loop_cases() -> list[LoopCase]:
+    return [*scheduler_cases.case.values(), *primitive_cases.case.values()]
+
+
 def plan(settings: Settings, names: Sequence[str], patterns: Sequence[str], libcorolla: bool) -> list[Step]:
     """The steps of one round. The implementations of a case follow on each other, as close in time as can be."""
     steps: list[Step] = []
-    for scheduler_case in CASES.values():
-        key = f"scheduler/{scheduler_case.name}"
-        if wanted(key, patterns):
-            steps += [(key, name, scheduler_case) for name in names]
+    for loop_case in loop_cases():
+        if wanted(loop_case.key, patterns):
+            steps += [(loop_case.key, name, loop_case) for name in names]
     cases = network_cases.echo_cases(settings.cells) + network_cases.other_cases(settings.timing.idle_connections)
     floors = {case.floor for case in cases if case.server and wanted(case.key, patterns)}
     for case in cases:
@@ -103,7 +106,7 @@ def plan(settings: Settings, names: Sequence[str], patterns: Sequence[str], libc
 
 def take_sample(step: Step, number: int, settings: Settings, cores: Cores, built: programs.Programs | None) -> Sample:
     key, name, case = step
-    if isinstance(case, SchedulerCase):
+    if isinstance(case, LoopCase):
         options = ["--values", str(settings.values), "--seconds", str(settings.value_seconds)]
         command = python_script("worker.py", case.name, name, *options)
         report = run_report(command, cores.server, cores, timeout=120)
@@ -154,7 +157,7 @@ def collect(arguments: argparse.Namespace) -> Results:
     results = Results(machine=describe_machine(), versions=versions)
     results.options = {name: str(value) for name, value in vars(arguments).items() if name in ("quick", "full", "only")}
     for key, _, case in steps:
-        results.titles[key] = case.title if isinstance(case, SchedulerCase) else case.name
+        results.titles[key] = case.title if isinstance(case, LoopCase) else case.name
         if isinstance(case, NetworkCase) and case.floor:
             results.floors[key] = case.floor
     run_rounds(results, steps, settings, cores, built)
@@ -179,7 +182,7 @@ def main() -> int:
         cells = network_cases.FULL_CELLS if arguments.full else network_cases.DEFAULT_CELLS
         cases = network_cases.echo_cases(cells) + network_cases.other_cases(5000) + network_cases.floor_cases()
         keys = [case.key for case in cases if case.server or case.key.startswith("libcorolla/")]
-        print("\n".join([*(f"scheduler/{name}" for name in CASES), *keys]))
+        print("\n".join([*(case.key for case in loop_cases()), *keys]))
         return 0
     results = Results.load(arguments.report) if arguments.report else collect(arguments)
     if not results.samples:

@@ -1,4 +1,4 @@
-"""One scheduler case on one implementation, in a process of its own: values as JSON on standard output.
+"""One scheduler or primitive case on one implementation, in a process of its own: values as JSON on standard output.
 
 python benchmarks/worker.py sleep_zero corolla --values 5 --seconds 0.05
 python benchmarks/worker.py --describe corolla
@@ -13,12 +13,14 @@ import statistics
 import sys
 from typing import Any
 
-from suite import implementations
+from suite import implementations, primitive_cases, scheduler_cases
 from suite.implementations import Implementation
-from suite.scheduler_cases import CASES, SchedulerCase, Stopwatch
+from suite.loop_cases import LoopCase, Stopwatch
+
+CASES = scheduler_cases.case | primitive_cases.case
 
 
-async def calibrate(case: SchedulerCase, implementation: Implementation, seconds: float) -> int:
+async def calibrate(case: LoopCase, implementation: Implementation, seconds: float) -> int:
     """How many repetitions take about so many seconds. The runs that find it out are the warm-up."""
     repetitions = 1
     while True:
@@ -29,7 +31,7 @@ async def calibrate(case: SchedulerCase, implementation: Implementation, seconds
         repetitions *= 2
 
 
-async def measure(case: SchedulerCase, implementation: Implementation, values: int, seconds: float) -> dict[str, Any]:
+async def measure(case: LoopCase, implementation: Implementation, values: int, seconds: float) -> dict[str, Any]:
     repetitions = await calibrate(case, implementation, seconds)
     operations = repetitions * case.unit
     watches = []

@@ -45,11 +45,16 @@ def against(case: str, base: str) -> Find:
     return find
 
 
-def scheduler_mean(results: Results) -> tuple[float | None, str]:
-    cases = results.cases("scheduler")
-    by_cpu = results.geometric_mean(cases, SUBJECT, "uvloop", cpu=True)
-    remark = f"by CPU {by_cpu:.2f}, {len(cases)} cases" if by_cpu else ""
-    return results.geometric_mean(cases, SUBJECT, "uvloop"), remark
+def mean_of(*groups: str) -> Find:
+    def find(results: Results) -> tuple[float | None, str]:
+        if not all(results.cases(group) for group in groups):
+            return None, ""
+        cases = [case for group in groups for case in results.cases(group)]
+        by_cpu = results.geometric_mean(cases, SUBJECT, "uvloop", cpu=True)
+        remark = f"by CPU {by_cpu:.2f}, {len(cases)} cases" if by_cpu else ""
+        return results.geometric_mean(cases, SUBJECT, "uvloop"), remark
+
+    return find
 
 
 def slowest_network_case(results: Results) -> tuple[float | None, str]:
@@ -82,7 +87,22 @@ GOALS = (
     Goal("call_soon chain, against uvloop", 2.5, against("scheduler/call_soon_chain", "uvloop")),
     Goal("future set/await, against uvloop", 4.0, against("scheduler/future_set_await", "uvloop")),
     Goal("call_later and cancel, against uvloop", 2.5, against("scheduler/call_later_cancel", "uvloop")),
-    Goal("geometric mean of the scheduler cases, against uvloop", 4.0, scheduler_mean),
+    Goal("geometric mean of the scheduler cases, against uvloop", 4.0, mean_of("scheduler")),
+    Goal("queue put/get, unbounded, against uvloop", 6.0, against("primitives/queue_unbounded", "uvloop")),
+    Goal("queue put/get, bounded, against uvloop", 6.0, against("primitives/queue_bounded", "uvloop")),
+    Goal("queue put/get, waited for, against uvloop", 6.0, against("primitives/queue_ping_pong", "uvloop")),
+    Goal("uncontended lock, against uvloop", 3.0, against("primitives/lock_uncontended", "uvloop")),
+    Goal("contended lock, against uvloop", 6.0, against("primitives/lock_contended", "uvloop")),
+    Goal("contended semaphore, against uvloop", 6.0, against("primitives/semaphore_contended", "uvloop")),
+    Goal("event ping-pong, against uvloop", 6.0, against("primitives/event_ping_pong", "uvloop")),
+    Goal("gather, against uvloop", 4.0, against("scheduler/gather", "uvloop")),
+    Goal("TaskGroup, against uvloop", 4.0, against("primitives/task_group", "uvloop")),
+    Goal("timeout context, against uvloop", 5.0, against("primitives/timeout_context", "uvloop")),
+    Goal("wait_for a coroutine, against uvloop", 6.0, against("primitives/wait_for_coroutine", "uvloop")),
+    Goal("wait_for a done future, against uvloop", 6.0, against("primitives/wait_for_done", "uvloop")),
+    Goal("shield, against uvloop", 5.0, against("primitives/shield", "uvloop")),
+    Goal("sleep timers, against uvloop", 3.0, against("primitives/sleep_timers", "uvloop")),
+    Goal("geometric mean of scheduler and primitive cases, against uvloop", 5.0, mean_of("scheduler", "primitives")),
     Goal("Protocol echo, 1 KiB, 64 connections, against raw C", 0.95, against("echo/protocol-1KiB-64", RAW)),
     Goal("slowest network case, against uvloop", 1.0, slowest_network_case),
     Goal("memory of an idle connection, against uvloop", 1.0, idle_memory),

@@ -19,6 +19,7 @@ def panels(results: Results) -> list[tuple[str, str, list[str], list[str]]]:
     rest = [case for case in rest if not case.endswith("/raw")]
     wanted: list[tuple[str, str, list[str], list[str]]] = [
         ("Scheduler: times as fast as asyncio", "asyncio", results.cases("scheduler"), others),
+        ("What coroutines wait on: times as fast as asyncio", "asyncio", results.cases("primitives"), others),
         ("Echo: messages a second, against raw C", RAW, results.cases("echo"), loops),
         ("Connections, HTTP, memory: against asyncio", "asyncio", rest, others),
         ("libcorolla: messages a second, against raw C", RAW, results.cases("libcorolla"), ["libcorolla"]),

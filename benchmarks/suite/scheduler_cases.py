@@ -1,62 +1,15 @@
-"""Scheduler cases: no descriptor involved, but for the wakeup of the two cases with threads.
-
-A case is a coroutine function that runs the operation `repetitions` times `unit`, with the stopwatch running only while
-it does, so that setting up is not counted.
-"""
+"""Scheduler cases: no descriptor involved, but for the wakeup of the two cases with threads. loop_cases.py says what a case is."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
 from suite.implementations import Implementation
+from suite.loop_cases import Cases, Stopwatch, nothing
 
-
-@dataclass
-class Stopwatch:
-    """Wall time and CPU time spent within `with stopwatch:`, added up. With neighbours on the machine they differ."""
-
-    wall: float = 0.0
-    cpu: float = 0.0
-    _began: tuple[float, float] = field(default=(0.0, 0.0), repr=False)
-
-    def __enter__(self) -> None:
-        self._began = (time.process_time(), time.perf_counter())
-
-    def __exit__(self, *exception: object) -> None:
-        cpu, wall = self._began
-        self.wall += time.perf_counter() - wall
-        self.cpu += time.process_time() - cpu
-
-
-Measure = Callable[[Implementation, int, Stopwatch], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class SchedulerCase:
-    name: str
-    title: str
-    unit: int  # operations in one repetition
-    measure: Measure
-
-
-CASES: dict[str, SchedulerCase] = {}
-
-
-def case(title: str, unit: int = 1) -> Callable[[Measure], Measure]:
-    def register(measure: Measure) -> Measure:
-        name = getattr(measure, "__name__")  # noqa: B009 (a Callable has no __name__ for mypy)
-        CASES[name] = SchedulerCase(name, title, unit, measure)
-        return measure
-
-    return register
-
-
-async def nothing() -> None:
-    pass
+case = Cases("scheduler")
 
 
 @case("await sleep(0)", unit=100)

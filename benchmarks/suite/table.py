@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from suite.goals import verdicts
+from suite.loop_cases import LOOP_GROUPS
 from suite.network_cases import LIBCOROLLA, RAW
 from suite.results import Results
 
 GROUPS = {
     "scheduler": "Scheduler: time for one operation",
+    "primitives": "What coroutines wait on: time for one operation",
     "echo": "Echo: messages a second",
     "connections": "Connections accepted, echoed on and closed: a second",
     "http": "HTTP: requests a second",
@@ -54,7 +56,7 @@ def figure(results: Results, case: str, implementation: str) -> str:
     # A single connection waits for its client by its nature.
     alone = results.extra(case, implementation, "connections") == 1
     mark = "*" if cpu_cost is not None and not alone and cpu_cost < SATURATED * cost else " "
-    return (time_text(cost) if case.startswith("scheduler/") else f"{1 / cost:,.0f}") + mark
+    return (time_text(cost) if case.partition("/")[0] in LOOP_GROUPS else f"{1 / cost:,.0f}") + mark
 
 
 def group_table(results: Results, group: str, columns: Sequence[str], subject: str) -> str:
