@@ -80,6 +80,10 @@ inbox_has_jobs(const corolla_inbox *inbox)
     return atomic_load_explicit(&inbox->nonempty, memory_order_acquire);
 }
 
+/* quiet.c: writev() without SIGPIPE, which says EPIPE all the same. -1 and errno. */
+struct iovec;
+ssize_t corolla_writev_quietly(corolla_reactor *r, int fd, const struct iovec *iov, int count);
+
 /* signals.c */
 extern atomic_bool corolla_signals_noticed;
 int corolla_signal_run(void *arg);

@@ -132,7 +132,7 @@ corolla_timer_fired(corolla_timer *timer)
 enum {
     COROLLA_READABLE = 1,
     COROLLA_WRITABLE = 2,
-    COROLLA_HANGUP = 4, /* delivered with whichever of the two is asked for, never alone */
+    COROLLA_HANGUP = 4, /* delivered with whichever of the two is asked for; alone where only it is asked for */
 };
 
 /* events: what is ready, masked by what is still asked for when the job runs. */
@@ -141,7 +141,7 @@ typedef int (*corolla_watch_fn)(corolla_watch *watch, unsigned events);
 struct corolla_watch {
     corolla_reactor *reactor; /* borrowed; NULL when not started */
     int fd;                   /* borrowed */
-    unsigned interest;        /* COROLLA_READABLE | COROLLA_WRITABLE, or 0 */
+    unsigned interest;        /* COROLLA_READABLE | COROLLA_WRITABLE | COROLLA_HANGUP, or 0 */
     unsigned ready;           /* reported, not yet delivered */
     uint64_t job;             /* sequence number of its job plus one while that is queued, else 0 */
     corolla_watch_fn fn;      /* set by the owner through init */
@@ -205,6 +205,8 @@ struct corolla_reactor {
     const atomic_bool *posted;  /* borrowed from the inbox: there is something in it */
     corolla_resolver *resolver; /* owned, NULL until used; outlives the reactor while a worker is in it */
     void *scratch;              /* owned: COROLLA_SCRATCH bytes for short reads, NULL until used */
+    uint64_t sigpipe_turn;      /* when the disposition of SIGPIPE was asked for last, plus one */
+    bool sigpipe_ignored;       /* and what it was */
 };
 
 #define COROLLA_SCRATCH (256 * 1024)
@@ -299,8 +301,11 @@ typedef struct corolla_stream_ops {
     /* on: the queue rose above high; off: it fell to low or below. Strictly alternating. May be NULL. */
     int (*pressure)(corolla_stream *s, bool on);
     /* The queue has become empty after it was not (also after a shutdown's FIN was sent). Never from inside
-     * a function of the stream's: at the end of the turn instead. May be NULL. */
+     * a function of the stream's: at the end of the turn instead. Also told, from an event, once there is the room that
+     * corolla_stream_want() asked for. May be NULL. */
     int (*flushed)(corolla_stream *s);
+    /* What corolla_stream_mind() asked for has happened; minding is over. What is queued still is. NULL: never asked. */
+    int (*left)(corolla_stream *s);
 } corolla_stream_ops;
 
 /* Bytes to write. What the kernel does not take at once is kept by reference when retain is set
@@ -331,6 +336,8 @@ struct corolla_stream {
     bool fin_sent;
     bool pressed;    /* pressure(on) was told last */
     bool socket;     /* send/recv, else write/read */
+    bool wanted;     /* flushed is to be told when there is room */
+    uint8_t minded;  /* events that left is to be told of */
     uint8_t hold;    /* learned: turns with several writes, in a row; at 2 writes wait for the end of the turn */
     unsigned writes; /* in the turn numbered write_turn */
     uint64_t write_turn;
@@ -356,6 +363,17 @@ int corolla_stream_write(corolla_stream *s, const corolla_chunk *chunks, size_t 
  * write it may call pressure, either way. -errno: the queue has been dropped. */
 int corolla_stream_flush(corolla_stream *s);
 int corolla_stream_shutdown(corolla_stream *s); /* FIN behind what is queued */
+/* Has left told once the other end goes, for an owner that only writes. events: COROLLA_HANGUP for a pipe, whose last
+ * reader's going is an error the kernel reports unasked; COROLLA_READABLE, too, for a socket, where it is an end of file.
+ * 0 ends it. */
+int corolla_stream_mind(corolla_stream *s, unsigned events);
+/* Has flushed told once: when the queue is empty and the kernel takes bytes again. For an owner that sends past the
+ * queue, as sendfile(2) does. */
+int corolla_stream_want(corolla_stream *s, bool on);
+/* sendfile(2), past an empty queue: the bytes sent, 0 at the file's end, or -errno. No event follows by itself. */
+ssize_t corolla_stream_sendfile(corolla_stream *s, int file, off_t *offset, size_t count);
+/* sendfile(2) without SIGPIPE: the bytes sent, or -errno. Any thread. */
+ssize_t corolla_sendfile(int fd, int file, off_t *offset, size_t count);
 void corolla_stream_limits(corolla_stream *s, size_t high, size_t low);
 /* Stops watching and drops the queue; calls nothing but release. Harmless twice. */
 void corolla_stream_close(corolla_stream *s);

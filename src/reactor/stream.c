@@ -262,7 +262,7 @@ transmit(corolla_stream *s, struct iovec *iov, size_t count)
     for (;;) {
         ssize_t n;
         if (!s->socket) {
-            n = writev(s->fd, iov, (int)count);
+            n = corolla_writev_quietly(s->watch.reactor, s->fd, iov, (int)count);
         }
         else if (count == 1) {
             n = send(s->fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -363,9 +363,10 @@ static int
 update_interest(corolla_stream *s)
 {
     unsigned interest = s->reading ? COROLLA_READABLE : 0;
-    if (s->piece_count > 0 && s->flush.next == NULL) {
+    if (s->piece_count > 0 ? s->flush.next == NULL : s->wanted) {
         interest |= COROLLA_WRITABLE;
     }
+    interest |= s->minded;
     return corolla_watch_modify(&s->watch, interest);
 }
 
@@ -428,7 +429,8 @@ send_and_settle(corolla_stream *s, Guard *guard)
     if (err == 0) {
         return settle(s, guard);
     }
-    s->reading = false;
+    s->reading = s->wanted = false;
+    s->minded = 0;
     (void)corolla_watch_modify(&s->watch, 0);
     drop_queue(s);
     return guard->closed ? 0 : s->ops->failed(s, err);
@@ -494,11 +496,23 @@ stream_ready(corolla_watch *watch, unsigned events)
     Guard guard;
     int rc = 0;
     guard_enter(s, &guard);
-    if (events & COROLLA_READABLE) {
+    if (unlikely(events & s->minded)) {
+        s->minded = 0;
+        (void)update_interest(s);
+        rc = s->ops->left(s);
+    }
+    else if (events & COROLLA_READABLE) {
         rc = read_once(s, &guard);
     }
-    if (unlikely(events & COROLLA_WRITABLE) && rc >= 0 && !guard.closed && s->piece_count > 0) {
-        rc = send_and_settle(s, &guard);
+    if (unlikely(events & COROLLA_WRITABLE) && rc >= 0 && !guard.closed) {
+        if (s->piece_count > 0) {
+            rc = send_and_settle(s, &guard);
+        }
+        else if (s->wanted) {
+            s->wanted = false;
+            (void)update_interest(s);
+            rc = s->ops->flushed(s);
+        }
     }
     guard_leave(s, &guard);
     return rc;
@@ -548,6 +562,38 @@ corolla_stream_read(corolla_stream *s, bool on)
         s->reading = !on;
     }
     return err;
+}
+
+int
+corolla_stream_mind(corolla_stream *s, unsigned events)
+{
+    if (!is_open(s)) {
+        return -EBADF;
+    }
+    s->minded = (uint8_t)events;
+    return update_interest(s);
+}
+
+int
+corolla_stream_want(corolla_stream *s, bool on)
+{
+    if (!is_open(s)) {
+        return -EBADF;
+    }
+    s->wanted = on;
+    return update_interest(s);
+}
+
+ssize_t
+corolla_stream_sendfile(corolla_stream *s, int file, off_t *offset, size_t count)
+{
+    if (!is_open(s)) {
+        return -EBADF;
+    }
+    if (s->piece_count > 0) {
+        return -EAGAIN;
+    }
+    return corolla_sendfile(s->fd, file, offset, count);
 }
 
 /* Counts this write and says whether it should wait for others of its turn. */
@@ -705,7 +751,8 @@ corolla_stream_close(corolla_stream *s)
         return;
     }
     s->closed = true;
-    s->reading = false;
+    s->reading = s->wanted = false;
+    s->minded = 0;
     if (s->gone != NULL) {
         *s->gone = true;
         s->gone = NULL;

@@ -70,7 +70,15 @@ end_flushed(corolla_stream *s)
     return 0;
 }
 
-const corolla_stream_ops end_ops = {end_where, end_came, end_failed, end_pressure, end_flushed};
+static int
+end_left(corolla_stream *s)
+{
+    assert_int_equal(s->minded, 0);
+    react((End *)(void *)s, LEFT);
+    return 0;
+}
+
+const corolla_stream_ops end_ops = {end_where, end_came, end_failed, end_pressure, end_flushed, end_left};
 
 End *
 end_new(corolla_reactor *r, void (*make_pair)(int fds[2]))

@@ -5,7 +5,7 @@
 #include "support.h"
 
 /* What the log says: */
-enum { CAME = 1, END, BROKEN, FAILED, PRESSED, EASED, FLUSHED };
+enum { CAME = 1, END, BROKEN, FAILED, PRESSED, EASED, FLUSHED, LEFT };
 
 typedef struct End {
     corolla_stream stream; /* first: a stream is its end */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -509,14 +510,176 @@ test_pipes_are_streams_too(void **state)
     char *bytes = make_bytes(0, 1 << 20);
     ok(write_bytes(out, bytes, 1 << 20));
     expect_log(PRESSED);
-    signal(SIGPIPE, SIG_IGN);
     end_close(in);
     turn_until(r, logged.count > 0);
     expect_log(FAILED);
     assert_int_equal(out->error, -EPIPE);
-    signal(SIGPIPE, SIG_DFL);
     free(bytes);
     end_close(out);
+}
+
+/* The writing end of a pipe; its reader is the peer. */
+static void
+writing_end(int fds[2])
+{
+    int pipe_fds[2];
+    assert_int_equal(pipe2(pipe_fds, O_NONBLOCK | O_CLOEXEC), 0);
+    fds[0] = pipe_fds[1];
+    fds[1] = pipe_fds[0];
+}
+
+static void
+test_a_writer_hears_that_the_last_reader_has_gone(void **state)
+{
+    corolla_reactor *r = *state;
+    End *end = end_new(r, writing_end);
+    ok(corolla_stream_mind(&end->stream, COROLLA_HANGUP));
+    ok(write_bytes(end, "abc", 3));
+    ok(turn_at_once(r));
+    expect_nothing(); /* writable is not what was asked for */
+    close(end->peer);
+    end->peer = -1;
+    turn_until(r, logged.count > 0);
+    expect_log(LEFT);
+    assert_int_equal(end->stream.watch.interest, 0);
+    ok(turn_at_once(r));
+    expect_nothing(); /* once */
+    end_close(end);
+
+    end = end_new(r, socket_pair);
+    ok(corolla_stream_mind(&end->stream, COROLLA_READABLE | COROLLA_HANGUP));
+    shutdown(end->peer, SHUT_WR);
+    turn_until(r, logged.count > 0);
+    expect_log(LEFT);
+    end_close(end);
+
+    end = end_new(r, writing_end);
+    end->react = close_at_once;
+    ok(corolla_stream_mind(&end->stream, COROLLA_HANGUP));
+    close(end->peer);
+    end->peer = -1;
+    turn_until(r, logged.count > 0);
+    expect_log(LEFT);
+}
+
+static void
+test_what_is_queued_is_still_there_when_the_reader_has_gone(void **state)
+{
+    corolla_reactor *r = *state;
+    End *end = end_new(r, writing_end);
+    char *bytes = make_bytes(0, 1 << 20);
+    ok(corolla_stream_mind(&end->stream, COROLLA_HANGUP));
+    ok(write_bytes(end, bytes, 1 << 20));
+    expect_log(PRESSED);
+    close(end->peer);
+    end->peer = -1;
+    turn_until(r, logged.count > 0);
+    expect_log(LEFT, FAILED); /* one event says both */
+    assert_int_equal(end->error, -EPIPE);
+    free(bytes);
+    end_close(end);
+}
+
+static void
+test_minding_can_be_ended(void **state)
+{
+    corolla_reactor *r = *state;
+    End *end = end_new(r, writing_end);
+    ok(corolla_stream_mind(&end->stream, COROLLA_HANGUP));
+    ok(corolla_stream_mind(&end->stream, 0));
+    close(end->peer);
+    end->peer = -1;
+    ok(turn_at_once(r));
+    expect_nothing();
+    end_close(end);
+}
+
+/* Neither the default action of the signal, which would end this program, nor one that was pending before. */
+static void
+test_a_write_to_nobody_raises_no_signal(void **state)
+{
+    corolla_reactor *r = *state;
+    sigset_t sigpipe, pending, before;
+    sigemptyset(&sigpipe);
+    sigaddset(&sigpipe, SIGPIPE);
+    for (int waiting = 0; waiting < 2; waiting++) {
+        End *end = end_new(r, writing_end);
+        close(end->peer);
+        end->peer = -1;
+        if (waiting) {
+            pthread_sigmask(SIG_BLOCK, &sigpipe, &before);
+            raise(SIGPIPE);
+        }
+        assert_int_equal(write_bytes(end, "abc", 3), -EPIPE);
+        if (waiting) {
+            sigpending(&pending);
+            assert_true(sigismember(&pending, SIGPIPE));
+            signal(SIGPIPE, SIG_IGN); /* forgets it */
+            signal(SIGPIPE, SIG_DFL);
+            pthread_sigmask(SIG_SETMASK, &before, NULL);
+        }
+        end_close(end);
+    }
+}
+
+static void
+test_room_is_told_of_when_it_is_wanted(void **state)
+{
+    corolla_reactor *r = *state;
+    End *end = end_new(r, socket_pair);
+    ok(corolla_stream_want(&end->stream, true));
+    turn_until(r, logged.count > 0);
+    expect_log(FLUSHED);
+    ok(turn_at_once(r));
+    expect_nothing(); /* once */
+    ok(corolla_stream_want(&end->stream, true));
+    ok(corolla_stream_want(&end->stream, false));
+    ok(turn_at_once(r));
+    expect_nothing();
+    ok(corolla_stream_want(&end->stream, true));
+    end->react = close_at_once;
+    turn_until(r, logged.count > 0);
+    expect_log(FLUSHED);
+}
+
+static void
+test_a_file_goes_past_an_empty_queue(void **state)
+{
+    corolla_reactor *r = *state;
+    End *end = end_new(r, narrow_pair);
+    FILE *file = tmpfile();
+    int fd = fileno(file);
+    size_t size = 1 << 20, at = 0;
+    char *bytes = make_bytes(0, size);
+    off_t offset = 0;
+    assert_int_equal(write(fd, bytes, size), size);
+    while ((size_t)offset < size) {
+        ssize_t n = corolla_stream_sendfile(&end->stream, fd, &offset, size);
+        if (n == -EAGAIN) {
+            ok(corolla_stream_want(&end->stream, true));
+            drain_until(r, end, &at, logged.count > 0);
+            expect_log(FLUSHED);
+        }
+        else {
+            assert_true(n > 0);
+        }
+    }
+    assert_int_equal(corolla_stream_sendfile(&end->stream, fd, &offset, size), 0);
+    drain_until(r, end, &at, at == size);
+    /* Not past what is queued. */
+    ok(write_bytes(end, bytes, size));
+    expect_log(PRESSED);
+    offset = 0;
+    assert_int_equal(corolla_stream_sendfile(&end->stream, fd, &offset, size), -EAGAIN);
+    free(bytes);
+    end_close(end);
+    /* Nor with a signal, when the peer has gone. */
+    end = end_new(r, socket_pair);
+    close(end->peer);
+    end->peer = -1;
+    assert_int_equal(corolla_stream_sendfile(&end->stream, fd, &offset, size), -EPIPE);
+    end_close(end);
+    fclose(file);
 }
 
 int
@@ -540,6 +703,12 @@ main(void)
         reactor_test(test_shutdown_sends_fin_behind_what_is_queued),
         reactor_test(test_a_closed_stream_refuses),
         reactor_test(test_pipes_are_streams_too),
+        reactor_test(test_a_writer_hears_that_the_last_reader_has_gone),
+        reactor_test(test_what_is_queued_is_still_there_when_the_reader_has_gone),
+        reactor_test(test_minding_can_be_ended),
+        reactor_test(test_a_write_to_nobody_raises_no_signal),
+        reactor_test(test_room_is_told_of_when_it_is_wanted),
+        reactor_test(test_a_file_goes_past_an_empty_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
