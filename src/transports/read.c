@@ -3,10 +3,6 @@
 
 #include <errno.h>
 
-/* From this much on, reads go straight into the bytes object that the protocol gets. Below it, one copy
- * out of a warm buffer is cheaper than an object of the right size that nobody knows yet. */
-enum { DIRECT_SIZE = 32 * 1024 };
-
 static void
 release_view(TcpTransport *t)
 {
@@ -57,22 +53,6 @@ get_buffer(TcpTransport *t)
 }
 
 static int
-land_in_bytes(TcpTransport *t, size_t hint, void **buf, size_t *len)
-{
-    if (t->landing == NULL) {
-        /* A quarter more than usual: a read that fills its buffer says nothing of what is waiting. */
-        size_t size = hint + hint / 4;
-        t->landing = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(size < COROLLA_SCRATCH ? size : COROLLA_SCRATCH));
-        if (t->landing == NULL) {
-            return tcp_fatal(t, "Fatal read error on socket transport");
-        }
-    }
-    *buf = PyBytes_AS_STRING(t->landing);
-    *len = (size_t)PyBytes_GET_SIZE(t->landing);
-    return 0;
-}
-
-static int
 land(TcpTransport *t, size_t hint, void **buf, size_t *len)
 {
     while (t->buffered) {
@@ -91,11 +71,9 @@ land(TcpTransport *t, size_t hint, void **buf, size_t *len)
         }
         release_view(t); /* the bytes are for the new protocol */
     }
-    if (hint >= DIRECT_SIZE) {
-        return land_in_bytes(t, hint, buf, len);
+    if (transport_land(t->core, &t->landing, hint, buf, len) < 0) {
+        return tcp_fatal(t, "Fatal read error on socket transport");
     }
-    *buf = t->core->reactor.scratch;
-    *len = COROLLA_SCRATCH;
     return 0;
 }
 
@@ -103,7 +81,7 @@ int
 tcp_where(corolla_stream *s, size_t hint, void **buf, size_t *len)
 {
     TcpTransport *t = tcp_of(s);
-    if (!t->buffered && hint < DIRECT_SIZE) {
+    if (!t->buffered && hint < TRANSPORT_DIRECT) {
         *buf = t->core->reactor.scratch;
         *len = COROLLA_SCRATCH;
         return 0;
@@ -133,25 +111,10 @@ deliver_update(TcpTransport *t, ssize_t n)
     return 0;
 }
 
-/* The n bytes at buf as an object of their own; a new reference or NULL. */
-static PyObject *
-take_bytes(TcpTransport *t, const void *buf, ssize_t n)
-{
-    if (t->landing == NULL || buf != PyBytes_AS_STRING(t->landing)) {
-        return PyBytes_FromStringAndSize(buf, n);
-    }
-    PyObject *data = t->landing;
-    t->landing = NULL;
-    if (n != PyBytes_GET_SIZE(data)) {
-        (void)_PyBytes_Resize(&data, n);
-    }
-    return data;
-}
-
 static int
 deliver_data(TcpTransport *t, const void *buf, ssize_t n)
 {
-    PyObject *data = take_bytes(t, buf, n);
+    PyObject *data = transport_take(&t->landing, buf, n);
     if (data == NULL) {
         return tcp_fatal(t, "Fatal read error on socket transport");
     }

@@ -17,87 +17,22 @@ static const corolla_stream_ops stream_ops = {
 
 /* ---- Calling the protocol ------------------------------------------------------------------ */
 
-/* In debug mode: what asyncio says of a handle that took long. Keeps an exception being raised. */
-static void
-report_slow(TcpTransport *t, int64_t took)
-{
-    PyObject *exc = PyErr_GetRaisedException();
-    if (corolla_core_report_slow(t->core, (PyObject *)t, took) < 0) {
-        PyErr_WriteUnraisable((PyObject *)t);
-    }
-    if (exc != NULL) {
-        PyErr_SetRaisedException(exc);
-    }
-}
-
-/* As a job: in the connection's context, with no task current. */
-static PyObject *
-call_as_job(TcpTransport *t, PyObject *name, PyObject *const *args, size_t nargs)
-{
-    corolla_core_leave_task(t->core);
-    if (PyContext_Enter(t->context) < 0) {
-        return NULL;
-    }
-    int64_t began = t->core->debug ? corolla_clock() : 0;
-    PyObject *result = PyObject_VectorcallMethod(name, args, nargs, NULL);
-    if (began != 0) {
-        report_slow(t, corolla_clock() - began);
-    }
-    if (PyContext_Exit(t->context) < 0) {
-        Py_CLEAR(result);
-    }
-    return result;
-}
-
 PyObject *
 tcp_call(TcpTransport *t, PyObject *name, PyObject *arg)
 {
-    /* Owned for the length of the call: set_protocol() may drop it. */
-    PyObject *protocol = Py_NewRef(t->protocol);
-    PyObject *args[3] = {NULL, protocol, arg};
-    size_t nargs = (arg == NULL ? 1 : 2) | PY_VECTORCALL_ARGUMENTS_OFFSET;
-    PyObject *result =
-        t->in_method ? PyObject_VectorcallMethod(name, args + 1, nargs, NULL) : call_as_job(t, name, args + 1, nargs);
-    Py_DECREF(protocol);
-    return result;
+    return transport_call(t->core, (PyObject *)t, t->protocol, t->in_method ? NULL : t->context, name, arg);
 }
 
 void
 tcp_debug(TcpTransport *t, const char *format)
 {
-    if (t->core == NULL || !t->core->debug) {
-        return;
-    }
-    PyObject *done = PyObject_CallMethod(t->state->logger, "debug", "sO", format, t);
-    if (done == NULL) {
-        PyErr_WriteUnraisable((PyObject *)t);
-    }
-    Py_XDECREF(done);
+    transport_log(t->core, (PyObject *)t, "debug", format);
 }
 
 int
 tcp_report(TcpTransport *t, const char *message)
 {
-    corolla_state *state = t->state;
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *context = PyDict_New();
-    PyObject *text = PyUnicode_FromString(message);
-    PyObject *protocol = t->protocol == NULL ? Py_None : t->protocol;
-    if (context == NULL || text == NULL || PyDict_SetItem(context, state->s.message, text) < 0 ||
-        PyDict_SetItem(context, state->s.transport, (PyObject *)t) < 0 ||
-        PyDict_SetItem(context, state->s.protocol, protocol) < 0) {
-        PyErr_WriteUnraisable((PyObject *)t);
-    }
-    Py_XDECREF(text);
-    PyErr_SetRaisedException(exc);
-    if (context == NULL) {
-        return -1;
-    }
-    PyObject *loop = Py_NewRef(t->loop);
-    int rc = corolla_report_context(state, loop, context);
-    Py_DECREF(loop);
-    Py_DECREF(context);
-    return rc;
+    return transport_report(t->state, t->loop, (PyObject *)t, t->protocol, message);
 }
 
 int
@@ -130,13 +65,7 @@ tcp_fatal(TcpTransport *t, const char *message)
 int
 tcp_fatal_errno(TcpTransport *t, ssize_t err, const char *message)
 {
-    if (err == -ENOMEM) {
-        PyErr_NoMemory();
-    }
-    else {
-        errno = (int)-err;
-        PyErr_SetFromErrno(PyExc_OSError);
-    }
+    transport_set_errno(err);
     return tcp_fatal(t, message);
 }
 
@@ -402,12 +331,8 @@ open_stream(TcpTransport *t, corolla_core *core)
     if (err == -EEXIST) {
         PyErr_Format(PyExc_RuntimeError, "File descriptor %d is already being watched", t->fd);
     }
-    else if (err == -ENOMEM) {
-        PyErr_NoMemory();
-    }
     else if (err < 0) {
-        errno = -err;
-        PyErr_SetFromErrno(PyExc_OSError);
+        transport_set_errno(err);
     }
     return err < 0 ? -1 : 0;
 }

@@ -3,7 +3,7 @@
 #define COROLLA_TRANSPORTS_TCP_H
 
 #include "../args.h"
-#include "transports.h"
+#include "shared.h"
 
 #include <netinet/in.h>
 

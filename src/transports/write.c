@@ -6,7 +6,7 @@
 #include <limits.h>
 #include <string.h>
 
-enum { WARN_AFTER = 5, INLINE_CHUNKS = 16, DEFAULT_HIGH_WATER = 64 * 1024 };
+enum { WARN_AFTER = 5, INLINE_CHUNKS = 16 };
 
 /* ---- Flow control ---------------------------------------------------------------------------- */
 
@@ -31,36 +31,6 @@ tcp_pressure(corolla_stream *s, bool on)
 }
 
 /* ---- Into the stream --------------------------------------------------------------------------- */
-
-static void
-retain_object(void *owner)
-{
-    Py_INCREF((PyObject *)owner);
-}
-
-static void
-release_object(void *owner)
-{
-    Py_DECREF((PyObject *)owner);
-}
-
-static corolla_chunk
-bytes_chunk(PyObject *bytes)
-{
-    return (corolla_chunk){
-        .data = PyBytes_AS_STRING(bytes),
-        .len = (size_t)PyBytes_GET_SIZE(bytes),
-        .owner = bytes,
-        .retain = retain_object,
-        .release = release_object,
-    };
-}
-
-static corolla_chunk
-view_chunk(const Py_buffer *view)
-{
-    return (corolla_chunk){.data = view->buf, .len = (size_t)view->len};
-}
 
 /* A write on a connection that is gone. 0 or -1. */
 static int
@@ -124,7 +94,7 @@ tcp_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     Py_buffer view = {.obj = NULL};
     corolla_chunk chunk;
     if (PyBytes_CheckExact(data)) {
-        chunk = bytes_chunk(data);
+        chunk = transport_bytes_chunk(data);
     }
     else if (!PyObject_CheckBuffer(data)) {
         return PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%.200s'",
@@ -134,7 +104,7 @@ tcp_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
         if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
             return NULL;
         }
-        chunk = view_chunk(&view);
+        chunk = transport_view_chunk(&view);
     }
     /* Behind the buffer, whose exporter may be Python code. */
     int rc = check_not_ended(t, "write");
@@ -174,7 +144,7 @@ lines_init(Lines *lines, PyObject *iterable)
         PyObject *item = PyTuple_GET_ITEM(lines->items, (Py_ssize_t)i);
         corolla_chunk chunk;
         if (PyBytes_CheckExact(item)) {
-            chunk = bytes_chunk(item);
+            chunk = transport_bytes_chunk(item);
         }
         else {
             if (lines->views == NULL) {
@@ -192,7 +162,7 @@ lines_init(Lines *lines, PyObject *iterable)
             if (PyObject_GetBuffer(item, &lines->views[lines->view_count], PyBUF_SIMPLE) < 0) {
                 return -1;
             }
-            chunk = view_chunk(&lines->views[lines->view_count++]);
+            chunk = transport_view_chunk(&lines->views[lines->view_count++]);
         }
         if (chunk.len > 0) {
             lines->size += chunk.len;
@@ -266,48 +236,6 @@ tcp_can_write_eof(PyObject *self, PyObject *unused)
 
 /* ---- Limits ------------------------------------------------------------------------------------ */
 
-static int
-parse_limit(PyObject *value, Py_ssize_t *out)
-{
-    PyObject *whole = PyFloat_Check(value) ? PyNumber_Long(value) : Py_NewRef(value);
-    if (whole == NULL) {
-        return -1;
-    }
-    *out = PyNumber_AsSsize_t(whole, NULL); /* clipped: nobody has that much */
-    Py_DECREF(whole);
-    return *out == -1 && PyErr_Occurred() ? -1 : 0;
-}
-
-/* asyncio's defaults: either follows from the other. */
-static int
-parse_limits(PyObject *high_arg, PyObject *low_arg, Py_ssize_t *high, Py_ssize_t *low)
-{
-    bool has_high = high_arg != NULL && high_arg != Py_None, has_low = low_arg != NULL && low_arg != Py_None;
-    if ((has_high && parse_limit(high_arg, high) < 0) || (has_low && parse_limit(low_arg, low) < 0)) {
-        return -1;
-    }
-    if (!has_high && !has_low) {
-        *high = DEFAULT_HIGH_WATER;
-    }
-    else if (!has_high) {
-        *high = *low > PY_SSIZE_T_MAX / 4 ? PY_SSIZE_T_MAX : 4 * *low;
-    }
-    if (!has_low) {
-        *low = *high / 4;
-    }
-    if (*high >= *low && *low >= 0) {
-        return 0;
-    }
-    PyObject *shown_high = has_high ? Py_NewRef(high_arg) : PyLong_FromSsize_t(*high);
-    PyObject *shown_low = has_low ? Py_NewRef(low_arg) : PyLong_FromSsize_t(*low);
-    if (shown_high != NULL && shown_low != NULL) {
-        PyErr_Format(PyExc_ValueError, "high (%R) must be >= low (%R) must be >= 0", shown_high, shown_low);
-    }
-    Py_XDECREF(shown_high);
-    Py_XDECREF(shown_low);
-    return -1;
-}
-
 static PyObject *
 tcp_set_write_buffer_limits(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -317,7 +245,7 @@ tcp_set_write_buffer_limits(PyObject *self, PyObject *const *args, Py_ssize_t na
     PyObject *given[2];
     Py_ssize_t high = 0, low = 0;
     if (corolla_unpack(&signature, args, nargs, kwnames, given) < 0 ||
-        parse_limits(given[0], given[1], &high, &low) < 0) {
+        transport_parse_limits(given[0], given[1], &high, &low) < 0) {
         return NULL;
     }
     t->in_method++;
