@@ -95,6 +95,8 @@ module_exec(PyObject *module)
     X(swap_current)       \
     X(tcp_transport_type) \
     X(server_type)        \
+    X(read_pipe_type)     \
+    X(write_pipe_type)    \
     X(loop_base_type)     \
     X(loop_type)          \
     X(gather_type)

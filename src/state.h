@@ -56,6 +56,7 @@
     X(time)                      \
     X(set_name)                  \
     X(connection_made)           \
+    X(pipe)                      \
     X(connection_lost)           \
     X(data_received)             \
     X(eof_received)              \
@@ -130,6 +131,9 @@
     X(asyncio_Protocol, "asyncio", "Protocol")                                        \
     X(AbstractEventLoop, "asyncio", "AbstractEventLoop")                              \
     X(asyncio_Transport, "asyncio", "Transport")                                      \
+    X(asyncio_ReadTransport, "asyncio", "ReadTransport")                              \
+    X(asyncio_WriteTransport, "asyncio", "WriteTransport")                            \
+    X(FileIO, "io", "FileIO")                                                         \
     X(asyncio_Server, "asyncio.base_events", "Server")                                \
     X(CancelledError, "asyncio", "CancelledError")                                    \
     X(InvalidStateError, "asyncio", "InvalidStateError")                              \
@@ -211,6 +215,7 @@ typedef struct corolla_state {
 
     /* transports/ */
     PyTypeObject *tcp_transport_type, *server_type; /* owned, each */
+    PyTypeObject *read_pipe_type, *write_pipe_type; /* owned, each */
 
     /* loop/ */
     PyTypeObject *loop_base_type; /* owned: the C part */

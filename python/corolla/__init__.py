@@ -10,7 +10,19 @@ https://docs.python.org/3/library/asyncio.html.
 
 from __future__ import annotations
 
-from ._core import EventLoop, Future, Handle, Server, Task, TcpTransport, TimerHandle, gather, sleep
+from ._core import (
+    EventLoop,
+    Future,
+    Handle,
+    ReadPipeTransport,
+    Server,
+    Task,
+    TcpTransport,
+    TimerHandle,
+    WritePipeTransport,
+    gather,
+    sleep,
+)
 from ._policy import EventLoopPolicy
 from ._registry import join_registry
 from ._run import new_event_loop, run
@@ -20,10 +32,12 @@ __all__ = [
     "EventLoopPolicy",
     "Future",
     "Handle",
+    "ReadPipeTransport",
     "Server",
     "Task",
     "TcpTransport",
     "TimerHandle",
+    "WritePipeTransport",
     "gather",
     "new_event_loop",
     "run",

@@ -29,8 +29,6 @@ later_coroutine(PyObject *loop, const corolla_coro_spec *spec)
     X(create_unix_connection)   \
     X(create_datagram_endpoint) \
     X(connect_accepted_socket)  \
-    X(connect_read_pipe)        \
-    X(connect_write_pipe)       \
     X(subprocess_exec)          \
     X(subprocess_shell)
 

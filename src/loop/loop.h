@@ -59,6 +59,7 @@ extern PyMethodDef
     corolla_loop_sock_methods[]; /* sock.c: sock_recv sock_recv_into sock_sendall sock_connect sock_accept */
 extern PyMethodDef corolla_loop_connect_methods[]; /* connect.c: create_connection */
 extern PyMethodDef corolla_loop_serve_methods[];   /* serve.c: create_server */
+extern PyMethodDef corolla_loop_pipe_methods[];    /* pipes.c: connect_read_pipe connect_write_pipe */
 extern PyMethodDef corolla_loop_later_methods[];   /* later.c: what is not there yet raises NotImplementedError */
 
 /* Each file's part of close(), tp_traverse and tp_clear, harmless twice. The close parts run in this order, all

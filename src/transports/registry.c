@@ -1,4 +1,5 @@
 /* What a loop knows of its transports and servers: who has which descriptor, and whom it keeps alive. */
+#include "pipe.h"
 #include "tcp.h"
 
 #include <string.h>
@@ -149,6 +150,9 @@ corolla_transports_traverse(corolla_core *core, visitproc visit, void *arg)
     for (Server *server = registry->servers; server != NULL; server = server->next) {
         Py_VISIT(server);
     }
+    for (corolla_guest *guest = registry->guests.next; guest != &registry->guests; guest = guest->next) {
+        Py_VISIT(guest->held);
+    }
     return 0;
 }
 
@@ -188,11 +192,15 @@ corolla_transports_close(corolla_core *core)
 bool
 corolla_transports_own_job(corolla_job_fn fn)
 {
-    return fn == tcp_made_job || fn == tcp_lost_job;
+    return fn == tcp_made_job || fn == tcp_lost_job || fn == pipe_made_job || fn == pipe_eof_job || fn == pipe_lost_job;
 }
 
 int
 corolla_transports_init(PyObject *module, corolla_state *state)
 {
-    return tcp_init(module, state) < 0 || server_init(module, state) < 0 ? -1 : 0;
+    if (tcp_init(module, state) < 0 || server_init(module, state) < 0 || pipe_read_init(module, state) < 0 ||
+        pipe_write_init(module, state) < 0) {
+        return -1;
+    }
+    return 0;
 }

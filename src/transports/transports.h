@@ -26,6 +26,7 @@ void corolla_transports_close(corolla_core *core);
 typedef struct corolla_guest {
     struct corolla_guest *next, *prev;         /* both NULL when not added */
     void (*leave)(struct corolla_guest *self); /* set by the owner; the guest has been removed */
+    PyObject *held; /* owned by the loop while set, and shown to the collector: set and cleared by the owner; or NULL */
 } corolla_guest;
 
 int corolla_guest_add(corolla_core *core, corolla_guest *guest); /* 0 or -1 with MemoryError */
@@ -52,6 +53,23 @@ PyObject *corolla_tcp_new(corolla_core *core, const corolla_tcp_options *options
 /* Whoever asked for it no longer wants it: closed at once if connection_made() has not been called (it
  * will not be), else by transport.close(). Keeps an exception being raised. */
 void corolla_tcp_discard(PyObject *transport);
+
+/* ---- pipe.c, pipe_read.c, pipe_write.c --------------------------------------------------------- */
+
+typedef struct corolla_pipe_options {
+    int fd;             /* made non-blocking; stolen on success when pipe is NULL, borrowed otherwise */
+    PyObject *pipe;     /* borrowed: the object that owns fd and whose close() closes it, or NULL */
+    PyObject *protocol; /* borrowed */
+    PyObject *context;  /* borrowed: what the protocol's methods run in; nobody else enters it */
+    PyObject *waiter;   /* borrowed: a Future of ours told once connection_made() has run, or NULL */
+} corolla_pipe_options;
+
+/* A transport whose connection_made() is queued. New reference or NULL, with ValueError for what is not a pipe, a socket
+ * or a character device; then fd and pipe are the caller's. */
+PyObject *corolla_read_pipe_new(corolla_core *core, const corolla_pipe_options *options);
+PyObject *corolla_write_pipe_new(corolla_core *core, const corolla_pipe_options *options);
+/* As corolla_tcp_discard(). */
+void corolla_pipe_discard(PyObject *transport);
 
 /* ---- server.c ------------------------------------------------------------------------------ */
 

@@ -435,6 +435,45 @@ def test_connections(loop, leaks_nothing):
     loop.run_until_complete(server.wait_closed())
 
 
+def test_pipes(loop, leaks_nothing):
+    async def operation():
+        reader, writer = os.pipe()
+        protocol = Client(loop)
+        into, _ = await loop.connect_read_pipe(lambda: protocol, open(reader, "rb", 0))
+        out, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, open(writer, "wb", 0))
+        out.write(b"hello")
+        out.writelines([b"wor", bytearray(b"ld")])
+        into.get_extra_info("pipe")
+        into.pause_reading()
+        into.resume_reading()
+        assert (await protocol.received)[:5] == b"hello"
+        out.close()
+        assert await protocol.lost is None
+
+    leaks_nothing(operation)
+
+
+def test_pipes_that_fail(loop, leaks_nothing):
+    async def operation():
+        reader, writer = os.pipe()
+        lost = Client(loop)
+        task = loop.create_task(loop.connect_read_pipe(asyncio.Protocol, open(reader, "rb", 0)))
+        await impl.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        out, _ = await loop.connect_write_pipe(lambda: lost, open(writer, "wb", 0))
+        out.write(b"to nobody")
+        await lost.lost
+        with open("/dev/zero", "rb", 0) as file, open(__file__, "rb", 0) as refused:
+            try:
+                await loop.connect_read_pipe(asyncio.Protocol, refused)
+            except ValueError:
+                pass
+            file.fileno()
+
+    leaks_nothing(operation)
+
+
 def test_connections_that_fail(loop, leaks_nothing):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

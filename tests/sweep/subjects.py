@@ -1,6 +1,7 @@
 """What the sweep handles: every type there is, as objects in each state they can be in."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -122,6 +123,29 @@ def transport(world: World, state: str) -> Any:
     return made
 
 
+def pipe(world: World, state: str, side: int) -> Any:
+    ends = os.pipe()
+    files = [open(ends[0], "rb", 0), open(ends[1], "wb", 0)]
+    connect = world.loop.connect_write_pipe if side else world.loop.connect_read_pipe
+    made, _protocol = world.run(connect(asyncio.Protocol, files[side]))
+    world.kept.append(files[1 - side])
+    if state in ("bare", "skips init"):
+        made.close()
+        return half_made(type(made), state)
+    if state == "closed":
+        made.close()
+        world.turn(2)
+    return made
+
+
+def read_pipe(world: World, state: str) -> Any:
+    return pipe(world, state, 0)
+
+
+def write_pipe(world: World, state: str) -> Any:
+    return pipe(world, state, 1)
+
+
 def coroutine(world: World, state: str) -> Any:
     made = impl.sleep(0, "result")
     if state == "closed":
@@ -189,6 +213,8 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "EventLoop": event_loop,
     "Server": server,
     "TcpTransport": transport,
+    "ReadPipeTransport": read_pipe,
+    "WritePipeTransport": write_pipe,
     "coroutine": coroutine,
     "future iterator": iterator,
     "task wakeup": wakeup,
