@@ -77,7 +77,8 @@ def test_reads_until_the_last_writer_closes(run):
     async def main():
         async with reading() as (transport, protocol, writer):
             assert transport.get_protocol() is protocol
-            assert transport.is_reading() and not transport.is_closing()
+            assert transport.is_reading()
+            assert not transport.is_closing()
             writer.write(b"abc")
             await protocol.until(lambda: protocol.data)
             writer.close()
@@ -88,7 +89,8 @@ def test_reads_until_the_last_writer_closes(run):
                 "eof_received",
                 ("connection_lost", None),
             ]
-            assert transport.is_closing() and not transport.is_reading()
+            assert transport.is_closing()
+            assert not transport.is_reading()
             assert transport.get_protocol() is None
 
     run(main())
@@ -186,7 +188,8 @@ def test_an_error_in_data_received_closes_with_it(run, reports):
             assert isinstance(await protocol.lost(), LookupError)
             report = reports.pop()
             assert report["message"] == "Fatal error: protocol.data_received() call failed."
-            assert report["transport"] is transport and report["protocol"] is protocol
+            assert report["transport"] is transport
+            assert report["protocol"] is protocol
 
     run(main())
 
@@ -498,7 +501,8 @@ def test_a_terminal(run):
         assert isinstance(exc, OSError)
         out.close()
         await writer.lost()
-        assert terminal.closed and into.is_closing()
+        assert terminal.closed
+        assert into.is_closing()
 
     run(main())
 
@@ -555,7 +559,8 @@ def test_files_and_directories_are_refused_and_stay_the_callers(run):
             await loop.connect_read_pipe(factory, File(fd))
         os.close(fd)
         await settled()
-        assert len(made) == 3 and not any(protocol.events for protocol in made)
+        assert len(made) == 3
+        assert not any(protocol.events for protocol in made)
 
     run(main())
 
@@ -717,18 +722,23 @@ def test_they_are_transports(run):
 
     async def main():
         async with reading() as (into, _protocol, _writer), writing() as (out, _other, _reader):
-            assert isinstance(into, asyncio.ReadTransport) and not isinstance(into, asyncio.WriteTransport)
-            assert isinstance(out, asyncio.WriteTransport) and not isinstance(out, asyncio.ReadTransport)
-            assert type(into) is corolla.ReadPipeTransport and type(out) is corolla.WritePipeTransport
+            assert isinstance(into, asyncio.ReadTransport)
+            assert not isinstance(into, asyncio.WriteTransport)
+            assert isinstance(out, asyncio.WriteTransport)
+            assert not isinstance(out, asyncio.ReadTransport)
+            assert type(into) is corolla.ReadPipeTransport
+            assert type(out) is corolla.WritePipeTransport
             assert into.get_extra_info("pipe").fileno() >= 0
             assert out.get_extra_info("nonsense", 7) == 7
-            assert repr(into).startswith("<ReadPipeTransport fd=") and "polling" in repr(into)
+            assert repr(into).startswith("<ReadPipeTransport fd=")
+            assert "polling" in repr(into)
             assert "idle bufsize=0" in repr(out)
             into.note = "mine"
             assert into.note == "mine"
             with pytest.raises(TypeError):
                 type(into)()
-        assert "closed" in repr(into) and "closed" in repr(out)
+        assert "closed" in repr(into)
+        assert "closed" in repr(out)
 
     run(main())
 
@@ -794,7 +804,8 @@ def test_the_loop_closes_first():
     out, _ = loop.run_until_complete(loop.connect_write_pipe(asyncio.Protocol, writer))
     out.write(bytes(BIG))
     loop.close()
-    assert "open" in repr(into) and "open" in repr(out)
+    assert "open" in repr(into)
+    assert "open" in repr(out)
     out.write(b"abc")
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         into.close()
