@@ -135,7 +135,7 @@ def main() -> None:
         set_up_interpreter()
         # The package's own modules bind the standard library's names: utils.TestLoop is to stay a stdlib loop.
         importlib.import_module(PACKAGE + "utils")
-        substitute.install(request["implementation"], request["module"])
+        substitute.install(request["implementation"], request["module"], whole=request["install"])
         module = importlib.import_module(PACKAGE + request["module"])
     except unittest.SkipTest as exception:
         report("unavailable", status="skipped", detail=str(exception))

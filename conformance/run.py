@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run CPython's own asyncio tests, as shipped with this interpreter, on another implementation.
 
-    python conformance/run.py --impl corolla
+    python conformance/run.py --impl corolla [--install]
 
 Exit code 0 when every test passes that is not left out, 1 when one does not or a left-out list names a test that is not there,
 2 when nothing could be run. README.md says the rest.
@@ -24,6 +24,7 @@ import substitute
 from supervise import HERE, ModuleResult, ModuleRun, Outcome, Settings
 
 LEFT_OUT = HERE / "left_out" / "test_asyncio.toml"
+LEFT_OUT_INSTALLED = HERE / "left_out" / "installed.toml"  # besides, with --install
 BASELINE = HERE / "baseline.json"
 
 # Started first, since they take longest: the others fill in beside them.
@@ -42,12 +43,16 @@ def main() -> int:
         )
         return 2 if options.require_suite else 0
     try:
-        importlib.import_module(options.impl)
+        implementation = importlib.import_module(options.impl)
     except ImportError as error:
         print(f"cannot import {options.impl}: {error}", file=sys.stderr)
         return 2
+    if options.install and not hasattr(implementation, "install"):
+        print(f"{options.impl} has no install()", file=sys.stderr)
+        return 2
 
-    entries = left_out.read(options.left_out)
+    lists = options.left_out or [LEFT_OUT, *([LEFT_OUT_INSTALLED] if options.install else [])]
+    entries = [entry for path in lists for entry in left_out.read(path)]
     modules = sorted(path.stem for path in suite.glob("test_*.py"))
     if options.module:
         unknown = [name for name in options.module if name not in modules]
@@ -66,6 +71,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--impl", default="corolla", metavar="MODULE", help="what to test: corolla (default), asyncio, uvloop, ...")
+    add("--install", action="store_true", help="call its install() first: asyncio's own names are the implementation's")
     add("--module", action="append", metavar="NAME", help="only this module of the suite; may be repeated")
     add("--match", metavar="PATTERN", help="only the tests whose name holds this (with *: whose whole name is like it)")
     add("--list", action="store_true", help="list the tests, and what is left out, and run none")
@@ -80,7 +86,7 @@ def parse_arguments() -> argparse.Namespace:
         help="a directory of this Python's tests that holds test_asyncio, when it has none",
     )
     add("--require-suite", action="store_true", help="exit with 2 when the interpreter has no suite")
-    add("--left-out", type=Path, default=LEFT_OUT, metavar="FILE", help="the list of tests left out")
+    add("--left-out", type=Path, action="append", metavar="FILE", help="the list of tests left out; may be repeated")
     add("--include-left-out", action="store_true", help="run the left-out tests as well")
     add(
         "--baseline",
@@ -118,6 +124,7 @@ def run_modules(
 ) -> list[ModuleResult]:
     settings = Settings(
         implementation=options.impl,
+        install=options.install,
         test_timeout=options.timeout,
         suite=options.suite.resolve() if options.suite else None,
         on_end=announce if options.verbose else lambda name, outcome: None,
@@ -145,6 +152,10 @@ def run_modules(
         return [runs[name].result() for name in modules]
 
 
+def name_of_run(options: argparse.Namespace) -> str:
+    return substitute.describe(options.impl) + (", installed" if options.install else "")
+
+
 def like(pattern: str, name: str) -> bool:
     return fnmatchcase(name, pattern) if "*" in pattern else pattern in name
 
@@ -158,7 +169,7 @@ def show(
 ) -> int:
     bad = False
     shown = [result for result in results if result.outcomes]
-    print(f"\ntest_asyncio with {substitute.describe(options.impl)}, {time.monotonic() - STARTED:.0f} s\n")
+    print(f"\ntest_asyncio with {name_of_run(options)}, {time.monotonic() - STARTED:.0f} s\n")
     print(report.table(shown))
     for status in ("left out", "skipped") if options.verbose else ("left out",):
         if text := report.reasons(shown, status):
@@ -183,14 +194,15 @@ def show(
         bad = True
         print(f"\nleft out, but there is no such test: {entry.pattern} ({entry.reason})")
 
+    key = f"{options.impl} installed" if options.install else options.impl
     if options.baseline is not None:
-        worse, line = report.worse_than_baseline(options.baseline, options.impl, shown)
+        worse, line = report.worse_than_baseline(options.baseline, key, shown)
         print("\n" + "\n".join([line, *(f"    {name}" for name in worse)]))
         bad = bad or bool(worse)
     if options.update_baseline is not None:
-        report.update_baseline(options.update_baseline, options.impl, shown)
+        report.update_baseline(options.update_baseline, key, shown)
     if options.json is not None:
-        head = {"implementation": options.impl, "python": report.python_version()}
+        head = {"implementation": key, "python": report.python_version()}
         report.write_json(options.json, head, shown)
     if all(outcome.status in ("left out", "skipped") for result in shown for outcome in result.outcomes.values()):
         print("\nno test was run")

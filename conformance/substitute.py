@@ -25,11 +25,16 @@ from typing import Any
 MAKES_BASE_EVENT_LOOP = frozenset({"test_base_events", "test_runners", "test_pep492"})
 
 
-def install(name: str, test_module: str) -> None:
-    """Substitute the implementation called `name` for the run of `test_module`."""
+def install(name: str, test_module: str, *, whole: bool = False) -> None:
+    """Substitute the implementation called `name` for the run of `test_module`.
+
+    whole: call its install(), which is to put all it has in asyncio's place.
+    """
     if name == "asyncio":
         return
     implementation = importlib.import_module(name)
+    if whole:
+        implementation.install()
     _substitute_loops(implementation, test_module)
     _substitute_classes(implementation)
     _close_loops_in_public()

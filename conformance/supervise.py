@@ -42,6 +42,7 @@ class ModuleResult:
 class Settings:
     implementation: str
     test_timeout: float
+    install: bool = False  # call the implementation's install()
     suite: Path | None = None  # tests that the interpreter was shipped without
     on_end: Callable[[str, Outcome], None] = lambda name, outcome: None
 
@@ -65,7 +66,7 @@ class Child:
         )
         os.close(reports)
         self._unread = b""
-        self.send({"implementation": settings.implementation, "module": module})
+        self.send({"implementation": settings.implementation, "module": module, "install": settings.install})
 
     def send(self, message: Any) -> None:
         assert self._process.stdin is not None

@@ -20,6 +20,7 @@
     X(_asyncio_future_blocking)  \
     X(_loop)                     \
     X(_must_cancel)              \
+    X(_timer_handle_cancelled)   \
     X(_cancel_message)           \
     X(_make_cancelled_error)     \
     X(_log_destroy_pending)      \
@@ -203,6 +204,7 @@ typedef struct corolla_state {
     /* scheduler/ */
     PyTypeObject *handle_type, *timer_handle_type, *future_type, *task_type, *future_iter_type; /* owned, each */
     PyTypeObject *callback_type, *coroutine_type, *coro_wrapper_type;                           /* owned, each */
+    PyTypeObject *eager_factory_type;                                                           /* owned */
     PyObject *current_tasks;             /* owned: asyncio's dict of loop to task, before 3.14 */
     PyObject *swap_current;              /* owned: _asyncio._swap_current_task, from 3.14 on */
     struct corolla_task *tasks;          /* borrowed: head of the list of tasks not done */

@@ -17,6 +17,9 @@ import pytest
 NAME = os.environ.get("COROLLA_TEST_IMPL", "corolla")
 IS_COROLLA = NAME == "corolla"
 
+# The whole namespace, for what has one name in both.
+api: Any = corolla if IS_COROLLA else asyncio
+
 Future: Any
 Task: Any
 Handle: Any

@@ -246,6 +246,29 @@ class EventLoop(asyncio.AbstractEventLoop):
     async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any: ...
     async def subprocess_shell(self, *args: Any, **kwargs: Any) -> Any: ...
 
+@final
+class EagerTaskFactory:
+    def __call__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coro: _CoroutineLike[_T],
+        *,
+        eager_start: bool | None = True,
+        **kwargs: Any,
+    ) -> asyncio.Task[_T]: ...
+
+def create_eager_task_factory(custom_task_constructor: Callable[..., asyncio.Task[Any]]) -> EagerTaskFactory: ...
+
+eager_task_factory: EagerTaskFactory
+
+def create_task(
+    coro: _CoroutineLike[_T],
+    *,
+    name: str | None = None,
+    context: Context | None = None,
+    eager_start: bool | None = False,
+    **kwargs: Any,
+) -> Task[_T]: ...
 @overload
 def sleep(delay: float) -> Coroutine[Any, Any, None]: ...
 @overload

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 from ._core import EventLoop
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or sys.version_info < (3, 14):
+    # The whole of it, child watchers included: a program may set one, though our loop needs none.
     _Base = asyncio.DefaultEventLoopPolicy
 else:
-    # From 3.14 on the public name warns; the class behind it goes with 3.16.
-    _Base = getattr(asyncio.events, "_BaseDefaultEventLoopPolicy", None) or getattr(
-        asyncio.events, "BaseDefaultEventLoopPolicy", object
-    )
+    # The public name warns; the class behind it goes with 3.16.
+    _Base = getattr(asyncio.events, "_BaseDefaultEventLoopPolicy", object)
 
 
 class EventLoopPolicy(_Base):

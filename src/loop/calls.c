@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "loop.h"
+#include "../scheduler/eager.h"
 
 /* ---- Callbacks --------------------------------------------------------------------------- */
 
@@ -297,7 +298,7 @@ loop_create_future(PyObject *self, PyObject *unused)
 /* What create_task() was given besides the coroutine. Borrowed. */
 typedef struct {
     PyObject *name, *context;
-    bool eager;
+    int eager;        /* -1: not given */
     PyObject *others; /* owned: a dict of what only a task factory can use, or NULL */
 } TaskOptions;
 
@@ -305,7 +306,7 @@ static int
 take_task_options(corolla_state *state, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, TaskOptions *o)
 {
     Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    *o = (TaskOptions){0};
+    *o = (TaskOptions){.eager = -1};
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *key = PyTuple_GET_ITEM(kwnames, i), *value = args[nargs + i];
         if (PyUnicode_CompareWithASCIIString(key, "name") == 0) {
@@ -316,11 +317,10 @@ take_task_options(corolla_state *state, PyObject *const *args, Py_ssize_t nargs,
         }
         else {
             if (PyUnicode_CompareWithASCIIString(key, "eager_start") == 0) {
-                int eager = PyObject_IsTrue(value);
-                if (eager < 0) {
+                o->eager = PyObject_IsTrue(value);
+                if (o->eager < 0) {
                     return -1;
                 }
-                o->eager = eager;
             }
             if (o->others == NULL && (o->others = PyDict_New()) == NULL) {
                 return -1;
@@ -341,14 +341,17 @@ call_factory(LoopObject *self, PyObject *coro, TaskOptions *o)
     corolla_state *state = self->head.core.state;
     PyObject *factory = Py_NewRef(self->task_factory);
     PyObject *task = NULL;
+    /* Ours takes it: the first step, which it runs, is to see the task under its name. */
+    PyObject *name = Py_IS_TYPE(factory, state->eager_factory_type) ? o->name : NULL;
     PyObject *args = PyTuple_Pack(2, (PyObject *)self, coro);
     PyObject *kwargs = o->others != NULL ? Py_NewRef(o->others) : PyDict_New();
     if (args == NULL || kwargs == NULL ||
-        (o->context != NULL && PyDict_SetItem(kwargs, state->s.context, o->context) < 0)) {
+        (o->context != NULL && PyDict_SetItem(kwargs, state->s.context, o->context) < 0) ||
+        (name != NULL && PyDict_SetItem(kwargs, state->s.name, name) < 0)) {
         goto done;
     }
     task = PyObject_Call(factory, args, kwargs);
-    if (task != NULL && o->name != NULL) {
+    if (task != NULL && o->name != NULL && name == NULL) {
         PyObject *done = PyObject_CallMethodOneArg(task, state->s.set_name, o->name);
         if (done == NULL) {
             Py_CLEAR(task);
@@ -405,17 +408,19 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
         PyErr_Format(PyExc_TypeError, "create_task() takes exactly one positional argument (%zd given)", nargs);
         return NULL;
     }
-    if (kwnames == NULL && loop->task_factory == NULL) {
-        return corolla_task_new(core, args[0], NULL, NULL, false);
+    /* Our own eager factory is not called, but done as it would. */
+    bool eager = loop->task_factory != NULL && corolla_is_eager_factory(core->state, loop->task_factory);
+    if (kwnames == NULL && (loop->task_factory == NULL || eager)) {
+        return corolla_task_new(core, args[0], NULL, NULL, eager);
     }
     TaskOptions o;
     PyObject *task = NULL;
     if (take_task_options(core->state, args, nargs, kwnames, &o) == 0) {
-        if (loop->task_factory != NULL) {
+        if (loop->task_factory != NULL && !eager) {
             task = call_factory(loop, args[0], &o);
         }
         else if (check_no_others(&o) == 0) {
-            task = corolla_task_new(core, args[0], o.name, o.context, o.eager);
+            task = corolla_task_new(core, args[0], o.name, o.context, o.eager >= 0 ? o.eager : eager);
         }
     }
     Py_XDECREF(o.others);

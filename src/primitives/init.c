@@ -10,5 +10,8 @@ corolla_primitives_init(PyObject *module, corolla_state *state)
     if (PyModule_AddFunctions(module, corolla_sleep_functions) < 0) {
         return -1;
     }
+    if (PyModule_AddFunctions(module, corolla_create_task_functions) < 0) {
+        return -1;
+    }
     return PyModule_AddFunctions(module, corolla_gather_functions);
 }

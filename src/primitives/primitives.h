@@ -7,7 +7,7 @@
 #include "../scheduler/scheduler.h"
 
 /* Module functions of each file. */
-extern PyMethodDef corolla_sleep_functions[], corolla_gather_functions[];
+extern PyMethodDef corolla_sleep_functions[], corolla_gather_functions[], corolla_create_task_functions[];
 
 /* Types of each file. 0 or -1. */
 int corolla_gather_init(PyObject *module, corolla_state *state);

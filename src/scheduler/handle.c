@@ -331,6 +331,21 @@ corolla_handle_job(void *arg)
     return rc;
 }
 
+/* asyncio's own loop, which has set _scheduled, counts the timers in its heap that were cancelled. */
+static void
+tell_foreign_loop(corolla_handle *h)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *told = PyObject_CallMethodOneArg(h->loop, h->state->s._timer_handle_cancelled, (PyObject *)h);
+    if (told == NULL) {
+        PyErr_WriteUnraisable((PyObject *)h);
+    }
+    Py_XDECREF(told);
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+}
+
 void
 corolla_handle_cancel(corolla_handle *h)
 {
@@ -338,15 +353,18 @@ corolla_handle_cancel(corolla_handle *h)
         return;
     }
     bool owed = false;
+    h->cancelled = true;
     if (h->timer) {
         corolla_timer_handle *th = (corolla_timer_handle *)h;
         corolla_core *core = corolla_core_of(h->state, h->loop);
-        if (core != NULL && corolla_timer_stop(&core->reactor, &th->timer)) {
-            owed = true; /* the heap's reference, or the queued job's */
+        if (core != NULL) {
+            owed = corolla_timer_stop(&core->reactor, &th->timer); /* the heap's reference, or the queued job's */
+        }
+        else if (th->scheduled) {
+            tell_foreign_loop(h);
         }
         th->scheduled = false;
     }
-    h->cancelled = true;
     handle_drop_call(h);
     if (owed) {
         Py_DECREF(h);

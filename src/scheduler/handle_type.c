@@ -456,6 +456,24 @@ timer_handle_get_scheduled(PyObject *self, void *unused)
     return PyBool_FromLong(((corolla_timer_handle *)self)->scheduled);
 }
 
+/* For other event loops; one of ours knows by itself. */
+static int
+timer_handle_set_scheduled(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    corolla_timer_handle *th = (corolla_timer_handle *)self;
+    if (value == NULL || th->handle.loop == NULL || corolla_core_of(th->handle.state, th->handle.loop) != NULL) {
+        PyErr_SetString(PyExc_AttributeError, "attribute '_scheduled' is not writable here");
+        return -1;
+    }
+    int scheduled = PyObject_IsTrue(value);
+    if (scheduled < 0) {
+        return -1;
+    }
+    th->scheduled = scheduled;
+    return 0;
+}
+
 static PyMethodDef timer_handle_methods[] = {
     {"when", timer_handle_when, METH_NOARGS, timer_handle_when_doc},
     {NULL, NULL, 0, NULL},
@@ -463,7 +481,7 @@ static PyMethodDef timer_handle_methods[] = {
 
 static PyGetSetDef timer_handle_getset[] = {
     {"_when", timer_handle_get_when, NULL, NULL, NULL},
-    {"_scheduled", timer_handle_get_scheduled, NULL, NULL, NULL},
+    {"_scheduled", timer_handle_get_scheduled, timer_handle_set_scheduled, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

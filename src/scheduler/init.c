@@ -1,6 +1,7 @@
 /* The room's types, free lists and module functions. */
 #include "await.h"
 #include "callback.h"
+#include "eager.h"
 #include "freelist.h"
 
 PyDoc_STRVAR(tasks_doc, "_tasks($module, /)\n--\n\nReturn a list of all tasks of this interpreter that are not done.");
@@ -93,7 +94,8 @@ corolla_scheduler_init(PyObject *module, corolla_state *state)
         add_type(module, &state->future_iter_type, &corolla_future_iter_spec, NULL, false) < 0 ||
         add_type(module, &state->task_type, &corolla_task_spec, state->future_type, true) < 0 ||
         add_type(module, &state->coro_wrapper_type, &corolla_coro_wrapper_spec, NULL, false) < 0 ||
-        add_type(module, &state->coroutine_type, &corolla_coro_type_spec, NULL, false) < 0) {
+        add_type(module, &state->coroutine_type, &corolla_coro_type_spec, NULL, false) < 0 ||
+        corolla_eager_init(module, state) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, module_functions);

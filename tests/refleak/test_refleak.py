@@ -2,7 +2,9 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
+import functools
 import gc
 import os
 import signal
@@ -76,6 +78,38 @@ def test_eager_tasks(loop, leaks_nothing):
     async def operation():
         impl.Task(returns(1), loop=loop, eager_start=True)
         await impl.Task(impl.sleep(0), loop=loop, eager_start=True)
+
+    leaks_nothing(operation)
+
+
+def test_create_task_and_factories(loop, leaks_nothing):
+    if not impl.IS_COROLLA:
+        pytest.skip("about our own")
+
+    async def operation():
+        await impl.api.create_task(returns(1))
+        for factory in impl.api.eager_task_factory, impl.api.create_eager_task_factory(functools.partial(impl.Task)):
+            loop.set_task_factory(factory)
+            await impl.api.create_task(returns(1), name="named")
+            await impl.api.create_task(impl.sleep(0), context=contextvars.copy_context())
+            coro = returns()
+            with contextlib.suppress(TypeError):
+                factory(loop, coro, nonsense=1)
+            coro.close()
+        loop.set_task_factory(None)
+
+    leaks_nothing(operation)
+
+
+def test_run_and_install(leaks_nothing):
+    if not impl.IS_COROLLA:
+        pytest.skip("about our own")
+
+    def operation():
+        impl.api.install()
+        asyncio.run(returns(1))
+        impl.api.uninstall()
+        impl.api.run(impl.sleep(0))
 
     leaks_nothing(operation)
 

@@ -408,3 +408,61 @@ def test_never_early(loop):
     loop.call_at(start + 2e-3, loop.stop)
     loop.run_forever()
     assert early == []
+
+
+# ---- On asyncio's own loop, which says with _scheduled that a timer is in its heap ---------------------------------------
+
+
+class ForeignLoop:
+    def __init__(self, error=None):
+        self.told = []
+        self.error = error
+
+    def get_debug(self):
+        return False
+
+    def _timer_handle_cancelled(self, handle):
+        self.told.append((handle, handle._scheduled))
+        if self.error is not None:
+            raise self.error
+
+
+def test_a_foreign_loop_hears_of_cancelled_timers():
+    loop = ForeignLoop()
+    timer = impl.TimerHandle(1.0, callback, (), loop)
+    timer._scheduled = True
+    assert timer._scheduled
+    timer.cancel()
+    timer.cancel()
+    assert loop.told == [(timer, True)]
+    assert timer.cancelled()
+    assert timer._callback is None
+    timer._scheduled = False
+    assert not timer._scheduled
+
+
+@impl.beyond_stdlib("asyncio lets it through, and then cannot cancel the timer any more")
+def test_a_foreign_loop_that_fails_to_hear(monkeypatch):
+    reported = []
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: reported.append(unraisable.exc_value))
+    loop = ForeignLoop(LookupError("count lost"))
+    timer = impl.TimerHandle(1.0, callback, (), loop)
+    timer._scheduled = True
+    timer.cancel()
+    assert timer.cancelled()
+    assert [str(error) for error in reported] == ["count lost"]
+
+
+@impl.beyond_stdlib("an implementation detail of ours")
+def test_our_own_loop_keeps_account_itself(loop):
+    timer = loop.call_later(1000, callback)
+    assert timer._scheduled
+    with pytest.raises(AttributeError):
+        timer._scheduled = False
+    with pytest.raises(AttributeError):
+        del timer._scheduled
+    timer.cancel()
+    assert not timer._scheduled
+    half = impl.TimerHandle.__new__(impl.TimerHandle)
+    with pytest.raises(AttributeError):
+        half._scheduled = True

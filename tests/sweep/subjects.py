@@ -201,6 +201,25 @@ def policy(world: World, state: str) -> Any:
     return made
 
 
+def factory(world: World, state: str) -> Any:
+    made = impl.api.create_eager_task_factory(impl.Task)
+    if state in ("bare", "skips init"):
+        return half_made(type(made), state)
+    world.loop.set_task_factory(made)
+    return made
+
+
+def runner(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(impl.api.Runner, state)
+    made = impl.api.Runner()
+    if state == "closed":
+        made.get_loop()
+        made.close()
+    world.kept.append(made)
+    return made
+
+
 def print_nothing(*args: Any) -> None:
     """A callback."""
 
@@ -219,6 +238,8 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "future iterator": iterator,
     "task wakeup": wakeup,
     "EventLoopPolicy": policy,
+    "EagerTaskFactory": factory,
+    "Runner": runner,
 }
 
 
