@@ -55,6 +55,19 @@ PyObject_GetOptionalAttr(PyObject *obj, PyObject *name, PyObject **result)
     return -1;
 }
 
+/* 1 and a new reference, 0 and NULL when the object is gone, or -1 with an exception. */
+static inline int
+PyWeakref_GetRef(PyObject *ref, PyObject **result)
+{
+    PyObject *obj = PyWeakref_GetObject(ref);
+    if (obj == NULL) {
+        *result = NULL;
+        return -1;
+    }
+    *result = obj == Py_None ? NULL : Py_NewRef(obj);
+    return *result != NULL;
+}
+
 static inline int
 PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
 {

@@ -75,7 +75,8 @@ module_exec(PyObject *module)
         return -1;
     }
     if (corolla_scheduler_init(module, state) < 0 || corolla_primitives_init(module, state) < 0 ||
-        corolla_transports_init(module, state) < 0 || corolla_loop_init(module, state) < 0) {
+        corolla_transports_init(module, state) < 0 || corolla_streams_init(module, state) < 0 ||
+        corolla_loop_init(module, state) < 0) {
         return -1;
     }
     return 0;
@@ -98,6 +99,9 @@ module_exec(PyObject *module)
     X(server_type)        \
     X(read_pipe_type)     \
     X(write_pipe_type)    \
+    X(stream_reader_type) \
+    X(stream_protocol_type) \
+    X(stream_writer_type) \
     X(loop_base_type)     \
     X(loop_type)          \
     X(gather_type)

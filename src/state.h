@@ -24,6 +24,11 @@
     X(_cancel_message)           \
     X(_make_cancelled_error)     \
     X(_log_destroy_pending)      \
+    X(_source_traceback)         \
+    X(_client_connected_cb)      \
+    X(_drain_helper)             \
+    X(_get_close_waiter)         \
+    X(_replace_transport)        \
     X(add_done_callback)         \
     X(remove_done_callback)      \
     X(call_at)                   \
@@ -113,7 +118,22 @@
     X(signum)                    \
     X(sig)                       \
     X(ident)                     \
-    X(sockaddr)
+    X(sockaddr)                  \
+    X(abort)                     \
+    X(can_write_eof)             \
+    X(drain)                     \
+    X(feed_data)                 \
+    X(feed_eof)                  \
+    X(get_extra_info)            \
+    X(is_closed)                 \
+    X(is_closing)                \
+    X(pause_reading)             \
+    X(resume_reading)            \
+    X(set_transport)             \
+    X(start_tls)                 \
+    X(write)                     \
+    X(write_eof)                 \
+    X(writelines)
 
 /* asyncio's own test, without the deprecation warning of its public name. */
 #if PY_VERSION_HEX >= 0x030E0000
@@ -129,12 +149,14 @@
     X(asyncio_Handle, "asyncio", "Handle")                                            \
     X(asyncio_TimerHandle, "asyncio", "TimerHandle")                                  \
     X(asyncio_BufferedProtocol, "asyncio", "BufferedProtocol")                        \
-    X(asyncio_Protocol, "asyncio", "Protocol")                                        \
     X(AbstractEventLoop, "asyncio", "AbstractEventLoop")                              \
     X(asyncio_Transport, "asyncio", "Transport")                                      \
     X(asyncio_ReadTransport, "asyncio", "ReadTransport")                              \
     X(asyncio_WriteTransport, "asyncio", "WriteTransport")                            \
     X(FileIO, "io", "FileIO")                                                         \
+    X(asyncio_Protocol, "asyncio", "Protocol")                                        \
+    X(IncompleteReadError, "asyncio", "IncompleteReadError")                          \
+    X(LimitOverrunError, "asyncio", "LimitOverrunError")                              \
     X(asyncio_Server, "asyncio.base_events", "Server")                                \
     X(CancelledError, "asyncio", "CancelledError")                                    \
     X(InvalidStateError, "asyncio", "InvalidStateError")                              \
@@ -219,6 +241,10 @@ typedef struct corolla_state {
     PyTypeObject *tcp_transport_type, *server_type; /* owned, each */
     PyTypeObject *read_pipe_type, *write_pipe_type; /* owned, each */
 
+    /* streams/ */
+    PyTypeObject *stream_reader_type, *stream_protocol_type, *stream_writer_type; /* owned, each */
+    const struct corolla_native_protocol *stream_protocol_ops; /* borrowed: static; for stream_protocol_type exactly */
+
     /* loop/ */
     PyTypeObject *loop_base_type; /* owned: the C part */
     PyTypeObject *loop_type;      /* owned: EventLoop, with AbstractEventLoop among its bases */
@@ -253,6 +279,7 @@ int corolla_scheduler_init(PyObject *module, corolla_state *state);
 void corolla_scheduler_free(corolla_state *state); /* frees the free lists; no object may be left */
 int corolla_primitives_init(PyObject *module, corolla_state *state);
 int corolla_transports_init(PyObject *module, corolla_state *state);
+int corolla_streams_init(PyObject *module, corolla_state *state);
 int corolla_loop_init(PyObject *module, corolla_state *state);
 
 /* Adds methods that other files define to a type just made. 0 or -1. */

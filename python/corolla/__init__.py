@@ -105,6 +105,13 @@ from ._core import (
     eager_task_factory,
     gather,
     sleep,
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+    open_connection,
+    open_unix_connection,
+    start_server,
+    start_unix_server,
 )
 from ._install import install, uninstall
 from ._names import fill

@@ -71,6 +71,14 @@ land(TcpTransport *t, size_t hint, void **buf, size_t *len)
         }
         release_view(t); /* the bytes are for the new protocol */
     }
+    if (t->native != NULL) {
+        if (t->native->where(t->protocol, hint, buf, len) < 0) {
+            return tcp_fatal(t, "Fatal read error on socket transport");
+        }
+        if (*buf != NULL) {
+            return 0;
+        }
+    }
     if (transport_land(t->core, &t->landing, hint, buf, len) < 0) {
         return tcp_fatal(t, "Fatal read error on socket transport");
     }
@@ -81,7 +89,7 @@ int
 tcp_where(corolla_stream *s, size_t hint, void **buf, size_t *len)
 {
     TcpTransport *t = tcp_of(s);
-    if (!t->buffered && hint < TRANSPORT_DIRECT) {
+    if (!t->buffered && hint < TRANSPORT_DIRECT && t->native == NULL) {
         *buf = t->core->reactor.scratch;
         *len = COROLLA_SCRATCH;
         return 0;
@@ -112,8 +120,20 @@ deliver_update(TcpTransport *t, ssize_t n)
 }
 
 static int
+deliver_native(TcpTransport *t, const void *buf, ssize_t n)
+{
+    PyObject *protocol = Py_NewRef(t->protocol);
+    int rc = t->native->came(protocol, buf, (size_t)n);
+    Py_DECREF(protocol);
+    return rc < 0 ? tcp_fatal(t, "Fatal error: protocol.data_received() call failed.") : 0;
+}
+
+static int
 deliver_data(TcpTransport *t, const void *buf, ssize_t n)
 {
+    if (t->native != NULL && t->landing == NULL) {
+        return deliver_native(t, buf, n);
+    }
     PyObject *data = transport_take(&t->landing, buf, n);
     if (data == NULL) {
         return tcp_fatal(t, "Fatal read error on socket transport");

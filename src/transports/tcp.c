@@ -128,6 +128,7 @@ finish(TcpTransport *t)
     PyObject *protocol = t->protocol, *loop = t->loop, *waiter = t->waiter, *reason = t->reason;
     Server *server = t->server;
     t->protocol = t->loop = t->waiter = t->reason = NULL;
+    t->native = NULL;
     t->core = NULL;
     t->server = NULL;
     tcp_read_clear(t);
@@ -320,6 +321,7 @@ set_protocol(TcpTransport *t, PyObject *protocol)
     }
     t->buffered = buffered;
     t->switched = true;
+    t->native = corolla_native_of(t->state, protocol);
     Py_XSETREF(t->protocol, Py_NewRef(protocol));
     return 0;
 }
@@ -393,6 +395,12 @@ corolla_tcp_discard(PyObject *transport)
     if (exc != NULL) {
         PyErr_SetRaisedException(exc);
     }
+}
+
+bool
+corolla_tcp_is_closing(PyObject *transport)
+{
+    return ((TcpTransport *)transport)->closing;
 }
 
 /* ---- Methods --------------------------------------------------------------------------------- */

@@ -34,6 +34,25 @@ void corolla_guest_remove(corolla_guest *guest);                 /* harmless whe
 /* Whether fn is a job of this room, all of which own the Python object that is their arg. */
 bool corolla_transports_own_job(corolla_job_fn fn);
 
+/* ---- Protocols written in C ------------------------------------------------------------------ */
+
+/* What a protocol of a type of ours takes bytes with, instead of data_received(). Neither runs a user's code before it
+ * has put its own structures in order; 0 or -1 with an exception. */
+typedef struct corolla_native_protocol {
+    /* Where bytes go: sets *buf and *len, or leaves *buf NULL: into memory of the transport's. hint: bytes that a read
+     * has lately been giving. */
+    int (*where)(PyObject *protocol, size_t hint, void **buf, size_t *len);
+    /* n (> 0) came, to what where() said or into memory of the transport's, which is valid during the call. */
+    int (*came)(PyObject *protocol, const void *buf, size_t n);
+} corolla_native_protocol;
+
+/* Those of a protocol, borrowed; NULL for one that is to be called by method. */
+static inline const corolla_native_protocol *
+corolla_native_of(const corolla_state *state, PyObject *protocol)
+{
+    return Py_IS_TYPE(protocol, state->stream_protocol_type) ? state->stream_protocol_ops : NULL;
+}
+
 /* ---- tcp.c --------------------------------------------------------------------------------- */
 
 typedef struct corolla_tcp_options {
@@ -53,6 +72,9 @@ PyObject *corolla_tcp_new(corolla_core *core, const corolla_tcp_options *options
 /* Whoever asked for it no longer wants it: closed at once if connection_made() has not been called (it
  * will not be), else by transport.close(). Keeps an exception being raised. */
 void corolla_tcp_discard(PyObject *transport);
+/* transport.write(data): 0 or -1. */
+int corolla_tcp_write(PyObject *transport, PyObject *data);
+bool corolla_tcp_is_closing(PyObject *transport);
 
 /* ---- pipe.c, pipe_read.c, pipe_write.c --------------------------------------------------------- */
 

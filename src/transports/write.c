@@ -81,28 +81,23 @@ check_not_ended(TcpTransport *t, const char *method)
     return 0;
 }
 
-static PyObject *
-tcp_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+int
+corolla_tcp_write(PyObject *transport, PyObject *data)
 {
-    static const char *const names[] = {"data", NULL};
-    static const corolla_signature sig = {"write", names, 1, 1, NULL};
-    PyObject *data;
-    if (corolla_unpack(&sig, args, nargs, kwnames, &data) < 0) {
-        return NULL;
-    }
-    TcpTransport *t = (TcpTransport *)self;
+    TcpTransport *t = (TcpTransport *)transport;
     Py_buffer view = {.obj = NULL};
     corolla_chunk chunk;
     if (PyBytes_CheckExact(data)) {
         chunk = transport_bytes_chunk(data);
     }
     else if (!PyObject_CheckBuffer(data)) {
-        return PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%.200s'",
-                            Py_TYPE(data)->tp_name);
+        PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%.200s'",
+                     Py_TYPE(data)->tp_name);
+        return -1;
     }
     else {
         if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
-            return NULL;
+            return -1;
         }
         chunk = transport_view_chunk(&view);
     }
@@ -114,7 +109,19 @@ tcp_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     if (view.obj != NULL) {
         PyBuffer_Release(&view);
     }
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
+    return rc;
+}
+
+static PyObject *
+tcp_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"data", NULL};
+    static const corolla_signature sig = {"write", names, 1, 1, NULL};
+    PyObject *data;
+    if (corolla_unpack(&sig, args, nargs, kwnames, &data) < 0) {
+        return NULL;
+    }
+    return corolla_tcp_write(self, data) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* ---- writelines() ------------------------------------------------------------------------------ */

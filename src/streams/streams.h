@@ -1,0 +1,123 @@
+/* streams/: readers and writers over a transport. */
+#ifndef COROLLA_STREAMS_H
+#define COROLLA_STREAMS_H
+
+#include "../args.h"
+#include "../scheduler/await.h"
+#include "../scheduler/scheduler.h"
+#include "../transports/transports.h"
+#include "buffer.h"
+
+enum { STREAM_LIMIT = 64 * 1024 }; /* bytes; asyncio's default */
+
+/* ---- StreamReader: reader.c, reader_async.c -------------------------------------------------- */
+
+typedef struct StreamReader {
+    PyObject_HEAD
+    PyObject *dict; /* owned, or NULL */
+    PyObject *weakrefs;
+    corolla_state *state;       /* borrowed */
+    PyObject *loop;             /* owned; NULL until __init__ has run */
+    PyObject *waiter;           /* owned: the future of the one call that waits for bytes, or NULL */
+    PyObject *exception;        /* owned: what set_exception() was given, or NULL */
+    PyObject *transport;        /* owned, or NULL */
+    PyObject *source_traceback; /* owned, or NULL */
+    corolla_buffer buffer;
+    size_t wanted; /* unread bytes below which the one that waits is not to be woken; SIZE_MAX: before the end */
+    size_t limit;  /* bytes */
+    bool eof;
+    bool paused; /* we have paused the transport */
+} StreamReader;
+
+/* Whether it is exactly ours, so that nobody has replaced its methods. */
+static inline bool
+reader_is_plain(const corolla_state *state, PyObject *obj)
+{
+    return Py_IS_TYPE(obj, state->stream_reader_type);
+}
+
+/* New reference or NULL. limit > 0. */
+PyObject *reader_new(corolla_state *state, PyObject *loop, size_t limit);
+/* A limit as the constructors take it: 0, or -1 with ValueError or TypeError. */
+int reader_parse_limit(PyObject *given, size_t *limit);
+/* -1 with RuntimeError if __init__ has not run. */
+int reader_check(StreamReader *reader);
+int reader_wake(StreamReader *reader); /* the one that waits looks again. 0 or -1 */
+int reader_feed_eof(StreamReader *reader);
+int reader_set_exception(StreamReader *reader, PyObject *exc);
+/* After bytes were added: wakes, and pauses the transport if there are too many. 0 or -1. */
+int reader_fed(StreamReader *reader);
+/* After bytes were taken: reads on if there are few again. 0 or -1. */
+int reader_resume(StreamReader *reader);
+int reader_resume_now(StreamReader *reader); /* 0 or -1 */
+extern PyMethodDef reader_async_methods[];   /* reader_async.c */
+PyObject *reader_anext(PyObject *self);      /* reader_async.c */
+
+/* ---- StreamReaderProtocol: protocol.c -------------------------------------------------------- */
+
+typedef struct StreamProtocol {
+    PyObject_HEAD
+    PyObject *dict; /* owned, or NULL */
+    PyObject *weakrefs;
+    corolla_state *state;       /* borrowed */
+    PyObject *loop;             /* owned; NULL until __init__ has run */
+    PyObject *reader_ref;       /* owned: weak reference to the reader, or NULL */
+    PyObject *strong_reader;    /* owned: until the connection is there, or NULL */
+    PyObject *connected_cb;     /* owned, or NULL */
+    PyObject *transport;        /* owned, or NULL */
+    PyObject *task;             /* owned: connected_cb's, or NULL */
+    PyObject *closed;           /* owned: a future, done once the connection is lost; made when it is asked for */
+    PyObject *lost_with;        /* owned: the exception it was lost with; NULL for none */
+    PyObject *source_traceback; /* owned, or NULL */
+    PyObject **drainers;        /* owned table of owned futures: who waits in drain() */
+    size_t drainer_count, drainer_capacity;
+    bool paused;
+    bool lost;
+    bool over_tls;
+    bool reject; /* _reject_connection */
+} StreamProtocol;
+
+static inline bool
+protocol_is_plain(const corolla_state *state, PyObject *obj)
+{
+    return Py_IS_TYPE(obj, state->stream_protocol_type);
+}
+
+/* New reference or NULL; connected_cb may be NULL. */
+PyObject *protocol_new(corolla_state *state, PyObject *loop, PyObject *reader, PyObject *connected_cb);
+/* The future of _get_close_waiter(): new reference or NULL. */
+PyObject *protocol_close_waiter(StreamProtocol *protocol);
+/* What drain() waits for: 1 with a future (new reference) in *waiter, 0 when there is nothing to wait for, or -1 with
+ * ConnectionResetError and the like. */
+int protocol_drain(StreamProtocol *protocol, PyObject **waiter);
+void protocol_drained(StreamProtocol *protocol, PyObject *waiter); /* takes it off the list */
+
+/* ---- StreamWriter: writer.c ------------------------------------------------------------------ */
+
+typedef struct StreamWriter {
+    PyObject_HEAD
+    PyObject *dict; /* owned, or NULL */
+    PyObject *weakrefs;
+    corolla_state *state; /* borrowed */
+    PyObject *transport;  /* owned; NULL until __init__ has run */
+    PyObject *protocol;   /* owned, likewise */
+    PyObject *reader;     /* owned, or NULL */
+    PyObject *loop;       /* owned; NULL until __init__ has run */
+} StreamWriter;
+
+/* New reference or NULL; reader may be NULL. */
+PyObject *writer_new(corolla_state *state, PyObject *transport, PyObject *protocol, PyObject *reader, PyObject *loop);
+int writer_check(StreamWriter *writer); /* -1 with RuntimeError if __init__ has not run */
+extern PyMethodDef writer_async_methods[]; /* writer_async.c */
+
+/* ---- The room -------------------------------------------------------------------------------- */
+
+/* connect.c: open_connection() and the others. */
+extern PyMethodDef streams_connect_functions[];
+
+/* Each adds its type to the module. 0 or -1. */
+int reader_init(PyObject *module, corolla_state *state);
+int protocol_init(PyObject *module, corolla_state *state);
+int writer_init(PyObject *module, corolla_state *state);
+
+#endif
