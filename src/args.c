@@ -86,6 +86,15 @@ corolla_unpack(const corolla_signature *sig, PyObject *const *args, Py_ssize_t n
     return check_missing(sig, out);
 }
 
+PyObject *
+corolla_unpack_one(const char *function, const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    const char *const names[] = {name, NULL};
+    const corolla_signature sig = {function, names, 1, 1, NULL};
+    PyObject *given;
+    return corolla_unpack(&sig, args, nargs, kwnames, &given) < 0 ? NULL : given;
+}
+
 int
 corolla_unpack_tuple(const corolla_signature *sig, PyObject *args, PyObject *kwargs, PyObject **out)
 {

@@ -17,7 +17,11 @@ typedef struct corolla_signature {
 int corolla_unpack(const corolla_signature *sig, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                    PyObject **out);
 
-/* The same for tp_init and tp_new, from a tuple and a dict. */
+/* The one argument of a function that takes it by position or by name: borrowed, or NULL with a TypeError. */
+PyObject *corolla_unpack_one(const char *function, const char *name, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames);
+
+/* As corolla_unpack() for tp_init and tp_new, from a tuple and a dict. */
 int corolla_unpack_tuple(const corolla_signature *sig, PyObject *args, PyObject *kwargs, PyObject **out);
 
 #endif

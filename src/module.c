@@ -101,9 +101,9 @@ module_exec(PyObject *module)
     X(write_pipe_type)    \
     X(stream_reader_type) \
     X(stream_protocol_type) \
-    X(stream_writer_type) \
-    X(loop_base_type)     \
-    X(loop_type)          \
+    X(stream_writer_type)   \
+    X(loop_base_type)       \
+    X(loop_type)            \
     X(gather_type)
 
 /* There is no m_clear: the collector breaks the cycle of module and types at the types, and until the last

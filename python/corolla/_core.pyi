@@ -4,6 +4,10 @@ import asyncio
 import ssl as ssl_module
 import sys
 from asyncio import gather as gather
+from asyncio import open_connection as open_connection
+from asyncio import open_unix_connection as open_unix_connection
+from asyncio import start_server as start_server
+from asyncio import start_unix_server as start_unix_server
 from asyncio.base_events import Server as _AsyncioServer
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -274,3 +278,36 @@ def sleep(delay: float) -> Coroutine[Any, Any, None]: ...
 @overload
 def sleep(delay: float, result: _T) -> Coroutine[Any, Any, _T]: ...
 def _tasks() -> list[Task[Any]]: ...
+
+# Made in C, and no subclasses of asyncio's at runtime but for the protocol; they can be used where those are asked for.
+@disjoint_base
+class StreamReader(asyncio.StreamReader):
+    def __init__(self, limit: int = 65536, loop: asyncio.AbstractEventLoop | None = None) -> None: ...
+    async def readuntil(self, separator: Buffer | tuple[Buffer, ...] = b"\n") -> bytes: ...
+
+@disjoint_base
+class StreamReaderProtocol(asyncio.StreamReaderProtocol):
+    def __init__(
+        self,
+        stream_reader: asyncio.StreamReader,
+        client_connected_cb: Callable[[StreamReader, StreamWriter], Awaitable[None] | None] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None: ...
+
+@disjoint_base
+class StreamWriter(asyncio.StreamWriter):
+    def __init__(
+        self,
+        transport: asyncio.WriteTransport,
+        protocol: asyncio.BaseProtocol,
+        reader: asyncio.StreamReader | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None: ...
+    async def start_tls(
+        self,
+        sslcontext: ssl_module.SSLContext,
+        *,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> None: ...

@@ -157,18 +157,18 @@ connect_step(corolla_coro *co, PyObject *value, const char *method)
     COROLLA_END(co);
 }
 
-#define CONNECT_SPEC(name_, method)                       \
+#define CONNECT_SPEC(name_, method)                                     \
     static corolla_step name_##_step(corolla_coro *co, PyObject *value) \
-    {                                                     \
-        return connect_step(co, value, method);           \
-    }                                                     \
-    static const corolla_coro_spec name_##_spec = {       \
-        .name = #name_,                                   \
-        .qualname = #name_,                               \
-        .size = sizeof(ConnectState),                     \
-        .step = name_##_step,                             \
-        .traverse = connect_traverse,                     \
-        .clear = connect_clear,                           \
+    {                                                                   \
+        return connect_step(co, value, method);                         \
+    }                                                                   \
+    static const corolla_coro_spec name_##_spec = {                     \
+        .name = #name_,                                                 \
+        .qualname = #name_,                                             \
+        .size = sizeof(ConnectState),                                   \
+        .step = name_##_step,                                           \
+        .traverse = connect_traverse,                                   \
+        .clear = connect_clear,                                         \
     }
 
 CONNECT_SPEC(open_connection, "create_connection");
@@ -301,11 +301,12 @@ module_start_unix_server(PyObject *module, PyObject *const *args, Py_ssize_t nar
     return connect_function(module, &form, args, nargs, kwnames);
 }
 
-PyDoc_STRVAR(open_connection_doc,
-             "open_connection($module, /, host=None, port=None, *, limit=65536, **kwds)\n--\n\n"
-             "Coroutine: connect and return (StreamReader, StreamWriter).\n\n"
-             "limit: bytes, the reader's. The rest is loop.create_connection()'s, and so is what it raises; ValueError\n"
-             "for a limit <= 0. Specified by asyncio.open_connection().");
+PyDoc_STRVAR(
+    open_connection_doc,
+    "open_connection($module, /, host=None, port=None, *, limit=65536, **kwds)\n--\n\n"
+    "Coroutine: connect and return (StreamReader, StreamWriter).\n\n"
+    "limit: bytes, the reader's. The rest is loop.create_connection()'s, and so is what it raises; ValueError\n"
+    "for a limit <= 0. Specified by asyncio.open_connection().");
 PyDoc_STRVAR(start_server_doc,
              "start_server($module, /, client_connected_cb, host=None, port=None, *, limit=65536, **kwds)\n--\n\n"
              "Coroutine: listen, call client_connected_cb(reader, writer) for each connection, return the Server.\n\n"

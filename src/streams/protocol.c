@@ -174,8 +174,8 @@ protocol_dealloc(PyObject *self)
     corolla_state_drop(state);
 }
 
-static int
-check(StreamProtocol *protocol)
+int
+protocol_check(StreamProtocol *protocol)
 {
     if (protocol->loop == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "StreamReaderProtocol object is not initialized.");
@@ -184,9 +184,8 @@ check(StreamProtocol *protocol)
     return 0;
 }
 
-/* The reader, if anybody still has it: new reference or NULL, with no exception. */
-static PyObject *
-reader_of(StreamProtocol *protocol)
+PyObject *
+protocol_reader(StreamProtocol *protocol)
 {
     PyObject *reader = NULL;
     if (protocol->reader_ref != NULL) {
@@ -221,13 +220,12 @@ settle_future(corolla_state *state, PyObject *future, PyObject *exc)
 PyObject *
 protocol_close_waiter(StreamProtocol *protocol)
 {
-    if (check(protocol) < 0) {
+    if (protocol_check(protocol) < 0) {
         return NULL;
     }
     if (protocol->closed == NULL) {
         PyObject *closed = new_future(protocol->state, protocol->loop);
-        if (closed == NULL ||
-            (protocol->lost && settle_future(protocol->state, closed, protocol->lost_with) < 0)) {
+        if (closed == NULL || (protocol->lost && settle_future(protocol->state, closed, protocol->lost_with) < 0)) {
             Py_XDECREF(closed);
             return NULL;
         }
@@ -242,7 +240,7 @@ int
 protocol_drain(StreamProtocol *protocol, PyObject **waiter)
 {
     *waiter = NULL;
-    if (check(protocol) < 0) {
+    if (protocol_check(protocol) < 0) {
         return -1;
     }
     if (protocol->lost) {
@@ -326,7 +324,7 @@ static PyObject *
 protocol_pause_writing(PyObject *self, PyObject *unused)
 {
     StreamProtocol *protocol = (StreamProtocol *)self;
-    if (check(protocol) < 0) {
+    if (protocol_check(protocol) < 0) {
         return NULL;
     }
     if (protocol->paused) {
@@ -341,7 +339,7 @@ static PyObject *
 protocol_resume_writing(PyObject *self, PyObject *unused)
 {
     StreamProtocol *protocol = (StreamProtocol *)self;
-    if (check(protocol) < 0) {
+    if (protocol_check(protocol) < 0) {
         return NULL;
     }
     if (!protocol->paused) {
@@ -355,188 +353,17 @@ protocol_resume_writing(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* ---- The connection is there ----------------------------------------------------------------- */
-
-/* connected_cb's task is done: what it raised is reported, and the transport (arg) closed with it. */
-static int
-callback_done(PyObject *task, PyObject *arg)
-{
-    PyObject *transport = PyTuple_GET_ITEM(arg, 0), *loop = PyTuple_GET_ITEM(arg, 1);
-    corolla_state *state = corolla_state_of_type(Py_TYPE(PyTuple_GET_ITEM(arg, 2)));
-    if (state == NULL) {
-        return -1;
-    }
-    int cancelled = corolla_any_cancelled(state, task);
-    PyObject *exc = cancelled == 0 ? corolla_any_exception(state, task) : NULL;
-    if (cancelled < 0 || (cancelled == 0 && exc == NULL)) {
-        return -1;
-    }
-    if (exc == Py_None) {
-        Py_DECREF(exc);
-        return 0;
-    }
-    int rc = 0;
-    if (exc != NULL) {
-        PyObject *context = Py_BuildValue("{s:s,s:O,s:O}", "message", "Unhandled exception in client_connected_cb",
-                                          "exception", exc, "transport", transport);
-        PyObject *done = context == NULL
-                             ? NULL
-                             : PyObject_CallMethodOneArg(loop, state->s.call_exception_handler, context);
-        rc = done == NULL ? -1 : 0;
-        Py_XDECREF(done);
-        Py_XDECREF(context);
-        Py_DECREF(exc);
-    }
-    if (rc == 0) {
-        PyObject *closed = PyObject_CallMethodNoArgs(transport, state->s.close);
-        rc = closed == NULL ? -1 : 0;
-        Py_XDECREF(closed);
-    }
-    return rc;
-}
-
-/* The task of a coroutine that connected_cb gave. New reference or NULL. */
-static PyObject *
-make_task(StreamProtocol *protocol, PyObject *coro)
-{
-    corolla_core *core = corolla_core_of(protocol->state, protocol->loop);
-    if (core == NULL || core->factory || (core->overridden & COROLLA_OWN_CREATE_TASK)) {
-        return PyObject_CallMethodOneArg(protocol->loop, protocol->state->s.create_task, coro);
-    }
-    return corolla_core_check_closed(core) < 0 ? NULL : corolla_task_new(core, coro, NULL, NULL, false);
-}
-
-static int
-is_coroutine(corolla_state *state, PyObject *obj)
-{
-    if (PyCoro_CheckExact(obj) || Py_IS_TYPE(obj, state->coroutine_type)) {
-        return 1;
-    }
-    PyObject *answer = PyObject_CallOneArg(state->iscoroutine, obj);
-    int yes = answer == NULL ? -1 : PyObject_IsTrue(answer);
-    Py_XDECREF(answer);
-    return yes;
-}
-
-/* connected_cb(reader, writer), and a task of what it gives if that is a coroutine. 0 or -1. */
-static int
-call_connected(StreamProtocol *protocol, PyObject *reader, PyObject *transport)
-{
-    corolla_state *state = protocol->state;
-    PyObject *answer = NULL, *task = NULL, *arg = NULL, *watch = NULL;
-    int rc = -1;
-    PyObject *callback = Py_NewRef(protocol->connected_cb);
-    PyObject *writer = writer_new(state, transport, (PyObject *)protocol, reader, protocol->loop);
-    if (writer == NULL) {
-        goto fail;
-    }
-    PyObject *stack[3] = {NULL, reader != NULL ? reader : Py_None, writer};
-    answer = PyObject_Vectorcall(callback, stack + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    int coroutine = answer == NULL ? -1 : is_coroutine(state, answer);
-    if (coroutine < 0 || protocol->loop == NULL) {
-        goto fail;
-    }
-    if (coroutine) {
-        task = make_task(protocol, answer);
-        arg = task == NULL ? NULL : PyTuple_Pack(3, transport, protocol->loop, (PyObject *)protocol);
-        watch = arg == NULL ? NULL : corolla_any_watch(state, task, callback_done, Py_NewRef(arg));
-        if (watch == NULL) {
-            goto fail;
-        }
-        Py_XSETREF(protocol->task, Py_NewRef(task));
-    }
-    rc = 0;
-fail:
-    Py_XDECREF(watch);
-    Py_XDECREF(arg);
-    Py_XDECREF(task);
-    Py_XDECREF(answer);
-    Py_XDECREF(writer);
-    Py_DECREF(callback);
-    return rc;
-}
-
-/* Whether the transport encrypts, from its 'sslcontext'. 0 or -1. */
-static int
-learn_tls(StreamProtocol *protocol, PyObject *transport)
-{
-    corolla_state *state = protocol->state;
-    if (Py_IS_TYPE(transport, state->tcp_transport_type)) {
-        protocol->over_tls = false;
-        return 0;
-    }
-    PyObject *context = PyObject_CallMethodOneArg(transport, state->s.get_extra_info, state->s.sslcontext);
-    if (context == NULL) {
-        return -1;
-    }
-    protocol->over_tls = context != Py_None;
-    Py_DECREF(context);
-    return 0;
-}
-
-/* Its reader is gone before there was a connection. 0 or -1. */
-static int
-reject(StreamProtocol *protocol, PyObject *transport)
-{
-    PyObject *context =
-        Py_BuildValue("{s:s}", "message",
-                      "An open stream was garbage collected prior to establishing network connection; call "
-                      "\"stream.close()\" explicitly.");
-    if (context == NULL ||
-        (protocol->source_traceback != NULL && protocol->source_traceback != Py_None &&
-         PyDict_SetItem(context, protocol->state->s.source_traceback, protocol->source_traceback) < 0)) {
-        Py_XDECREF(context);
-        return -1;
-    }
-    PyObject *done = PyObject_CallMethodOneArg(protocol->loop, protocol->state->s.call_exception_handler, context);
-    Py_DECREF(context);
-    if (done == NULL) {
-        return -1;
-    }
-    Py_DECREF(done);
-    done = PyObject_CallMethodNoArgs(transport, protocol->state->s.abort);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
-static PyObject *
-protocol_connection_made(PyObject *self, PyObject *transport)
-{
-    StreamProtocol *protocol = (StreamProtocol *)self;
-    if (check(protocol) < 0) {
-        return NULL;
-    }
-    if (protocol->reject) {
-        return reject(protocol, transport) < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    Py_XSETREF(protocol->transport, Py_NewRef(transport));
-    PyObject *reader = reader_of(protocol);
-    int rc = 0;
-    if (reader != NULL) {
-        PyObject *set = PyObject_CallMethodOneArg(reader, protocol->state->s.set_transport, transport);
-        rc = set == NULL ? -1 : 0;
-        Py_XDECREF(set);
-    }
-    if (rc == 0) {
-        rc = learn_tls(protocol, transport);
-    }
-    if (rc == 0 && protocol->connected_cb != NULL) {
-        rc = call_connected(protocol, reader, transport);
-        if (rc == 0) {
-            Py_CLEAR(protocol->strong_reader);
-        }
-    }
-    Py_XDECREF(reader);
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
-}
-
 /* ---- Bytes ------------------------------------------------------------------------------------ */
 
 static PyObject *
-protocol_data_received(PyObject *self, PyObject *data)
+protocol_data_received(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *data = corolla_unpack_one("data_received", "data", args, nargs, kwnames);
+    if (data == NULL) {
+        return NULL;
+    }
     StreamProtocol *protocol = (StreamProtocol *)self;
-    PyObject *reader = reader_of(protocol);
+    PyObject *reader = protocol_reader(protocol);
     if (reader == NULL) {
         Py_RETURN_NONE;
     }
@@ -545,78 +372,6 @@ protocol_data_received(PyObject *self, PyObject *data)
     return fed;
 }
 
-/* From so much on, what is asked for in one piece is received into it. Less is better taken out of whatever comes. */
-enum { FIT_LEAST = 16 * 1024, FIT_MOST = 1024 * 1024, DIRECT_LEAST = 32 * 1024, ROOM_LEAST = 2048 };
-
-/* Where the reader's buffer wants bytes, or (*buf stays NULL) wherever is best for the transport. */
-static int
-room_in(StreamReader *reader, size_t hint, void **buf, size_t *len)
-{
-    corolla_buffer *buffer = &reader->buffer;
-    size_t unread = buffer_len(buffer);
-    size_t missing = reader->wanted > unread ? reader->wanted - unread : 0;
-    if (missing >= FIT_LEAST && reader->wanted <= FIT_MOST) {
-        return buffer_fit(buffer, reader->wanted) < 0 ? -1 : buffer_reserve(buffer, missing, buf, len);
-    }
-    if (unread == 0 && hint < DIRECT_LEAST) {
-        return 0;
-    }
-    size_t least = hint + hint / 4;
-    least = least < ROOM_LEAST ? ROOM_LEAST : least > COROLLA_SCRATCH ? COROLLA_SCRATCH : least;
-    return buffer_reserve(buffer, least, buf, len);
-}
-
-static int
-native_where(PyObject *self, size_t hint, void **buf, size_t *len)
-{
-    StreamProtocol *protocol = (StreamProtocol *)self;
-    PyObject *reader = reader_of(protocol);
-    if (reader == NULL) {
-        return 0;
-    }
-    int rc = reader_is_plain(protocol->state, reader) ? room_in((StreamReader *)reader, hint, buf, len) : 0;
-    Py_DECREF(reader);
-    return rc;
-}
-
-/* So many came, at buf: there, or in memory of the transport's. 0 or -1. */
-static int
-native_came(PyObject *self, const void *buf, size_t n)
-{
-    StreamProtocol *protocol = (StreamProtocol *)self;
-    PyObject *object = reader_of(protocol);
-    if (object == NULL) {
-        return 0; /* nobody will read it */
-    }
-    int rc;
-    if (reader_is_plain(protocol->state, object)) {
-        StreamReader *reader = (StreamReader *)object;
-        corolla_buffer *buffer = &reader->buffer;
-        bool inside = buffer->store != NULL && buf == PyBytes_AS_STRING(buffer->store) + buffer->end;
-        rc = 0;
-        if (inside) {
-            buffer_added(buffer, n);
-        }
-        else {
-            rc = buffer_add(buffer, buf, n);
-        }
-        if (rc == 0) {
-            rc = reader_fed(reader);
-        }
-    }
-    else {
-        PyObject *data = PyBytes_FromStringAndSize(buf, (Py_ssize_t)n);
-        PyObject *fed = data == NULL ? NULL : PyObject_CallMethodOneArg(object, protocol->state->s.feed_data, data);
-        rc = fed == NULL ? -1 : 0;
-        Py_XDECREF(data);
-        Py_XDECREF(fed);
-    }
-    Py_DECREF(object);
-    return rc;
-}
-
-static const corolla_native_protocol native_ops = {native_where, native_came};
-
 /* ---- The end ---------------------------------------------------------------------------------- */
 
 /* The reader's end, with exc if not NULL. 0 or -1. */
@@ -624,7 +379,7 @@ static int
 end_reader(StreamProtocol *protocol, PyObject *exc)
 {
     corolla_state *state = protocol->state;
-    PyObject *reader = reader_of(protocol);
+    PyObject *reader = protocol_reader(protocol);
     if (reader == NULL) {
         return 0;
     }
@@ -654,10 +409,14 @@ protocol_eof_received(PyObject *self, PyObject *unused)
 }
 
 static PyObject *
-protocol_connection_lost(PyObject *self, PyObject *exc)
+protocol_connection_lost(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *exc = corolla_unpack_one("connection_lost", "exc", args, nargs, kwnames);
+    if (exc == NULL) {
+        return NULL;
+    }
     StreamProtocol *protocol = (StreamProtocol *)self;
-    if (check(protocol) < 0) {
+    if (protocol_check(protocol) < 0) {
         return NULL;
     }
     PyObject *reason = exc == Py_None ? NULL : exc;
@@ -696,7 +455,7 @@ protocol_replace_transport(PyObject *self, PyObject *transport)
 {
     StreamProtocol *protocol = (StreamProtocol *)self;
     Py_XSETREF(protocol->transport, Py_NewRef(transport));
-    return learn_tls(protocol, transport) < 0 ? NULL : Py_NewRef(Py_None);
+    return protocol_learn_tls(protocol, transport) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 typedef struct {
@@ -764,7 +523,7 @@ protocol_drain_helper(PyObject *self, PyObject *unused)
 static PyObject *
 get_stream_reader(PyObject *self, void *unused)
 {
-    PyObject *reader = reader_of((StreamProtocol *)self);
+    PyObject *reader = protocol_reader((StreamProtocol *)self);
     return reader != NULL ? reader : Py_NewRef(Py_None);
 }
 
@@ -774,17 +533,17 @@ get_closed(PyObject *self, void *unused)
     return protocol_close_waiter((StreamProtocol *)self);
 }
 
-PyDoc_STRVAR(made_doc, "connection_made($self, transport, /)\n--\n\nSpecified by asyncio.BaseProtocol.");
-PyDoc_STRVAR(lost_doc, "connection_lost($self, exc, /)\n--\n\nSpecified by asyncio.BaseProtocol.");
-PyDoc_STRVAR(data_doc, "data_received($self, data, /)\n--\n\nSpecified by asyncio.Protocol.");
+PyDoc_STRVAR(made_doc, "connection_made($self, /, transport)\n--\n\nSpecified by asyncio.BaseProtocol.");
+PyDoc_STRVAR(lost_doc, "connection_lost($self, /, exc)\n--\n\nSpecified by asyncio.BaseProtocol.");
+PyDoc_STRVAR(data_doc, "data_received($self, /, data)\n--\n\nSpecified by asyncio.Protocol.");
 PyDoc_STRVAR(eof_doc, "eof_received($self, /)\n--\n\nSpecified by asyncio.Protocol.");
 PyDoc_STRVAR(pause_doc, "pause_writing($self, /)\n--\n\nSpecified by asyncio.BaseProtocol.");
 PyDoc_STRVAR(resume_doc, "resume_writing($self, /)\n--\n\nSpecified by asyncio.BaseProtocol.");
 
 static PyMethodDef protocol_methods[] = {
-    {"connection_made", protocol_connection_made, METH_O, made_doc},
-    {"connection_lost", protocol_connection_lost, METH_O, lost_doc},
-    {"data_received", protocol_data_received, METH_O, data_doc},
+    {"connection_made", (PyCFunction)(void (*)(void))protocol_connection_made, METH_FASTCALL | METH_KEYWORDS, made_doc},
+    {"connection_lost", (PyCFunction)(void (*)(void))protocol_connection_lost, METH_FASTCALL | METH_KEYWORDS, lost_doc},
+    {"data_received", (PyCFunction)(void (*)(void))protocol_data_received, METH_FASTCALL | METH_KEYWORDS, data_doc},
     {"eof_received", protocol_eof_received, METH_NOARGS, eof_doc},
     {"pause_writing", protocol_pause_writing, METH_NOARGS, pause_doc},
     {"resume_writing", protocol_resume_writing, METH_NOARGS, resume_doc},
@@ -824,11 +583,16 @@ PyDoc_STRVAR(protocol_doc,
              "that it gives becomes a task. Specified by asyncio.StreamReaderProtocol.");
 
 static PyType_Slot protocol_slots[] = {
-    {Py_tp_doc, (void *)protocol_doc},     {Py_tp_new, protocol_tp_new},
-    {Py_tp_init, protocol_tp_init},        {Py_tp_dealloc, protocol_dealloc},
-    {Py_tp_finalize, protocol_finalize},   {Py_tp_traverse, protocol_traverse},
-    {Py_tp_clear, protocol_clear},         {Py_tp_methods, protocol_methods},
-    {Py_tp_getset, protocol_getset},       {Py_tp_members, protocol_members},
+    {Py_tp_doc, (void *)protocol_doc},
+    {Py_tp_new, protocol_tp_new},
+    {Py_tp_init, protocol_tp_init},
+    {Py_tp_dealloc, protocol_dealloc},
+    {Py_tp_finalize, protocol_finalize},
+    {Py_tp_traverse, protocol_traverse},
+    {Py_tp_clear, protocol_clear},
+    {Py_tp_methods, protocol_methods},
+    {Py_tp_getset, protocol_getset},
+    {Py_tp_members, protocol_members},
     {0, NULL},
 };
 
@@ -847,6 +611,6 @@ protocol_init(PyObject *module, corolla_state *state)
     if (state->stream_protocol_type == NULL) {
         return -1;
     }
-    state->stream_protocol_ops = &native_ops;
+    state->stream_protocol_ops = &stream_native_ops;
     return PyModule_AddType(module, state->stream_protocol_type);
 }

@@ -278,14 +278,18 @@ reader_resume(StreamReader *reader)
 
 /* ---- Methods ------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(feed_data_doc, "feed_data($self, data, /)\n--\n\n"
+PyDoc_STRVAR(feed_data_doc, "feed_data($self, /, data)\n--\n\n"
                             "Add bytes to the end of the buffer and wake the call that waits for them.\n\n"
                             "data: a bytes-like object. The transport is paused once more than twice the limit is\n"
                             "unread. Raises AssertionError after feed_eof(). Specified by asyncio.StreamReader.");
 
 static PyObject *
-reader_feed_data(PyObject *self, PyObject *data)
+reader_feed_data(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *data = corolla_unpack_one("feed_data", "data", args, nargs, kwnames);
+    if (data == NULL) {
+        return NULL;
+    }
     StreamReader *reader = (StreamReader *)self;
     if (reader_check(reader) < 0) {
         return NULL;
@@ -345,22 +349,29 @@ reader_exception(PyObject *self, PyObject *unused)
     return Py_NewRef(exc != NULL ? exc : Py_None);
 }
 
-PyDoc_STRVAR(set_exception_doc,
-             "set_exception($self, exc, /)\n--\n\n"
-             "Every read from now on raises exc, an exception, and so does the one that waits.");
+PyDoc_STRVAR(set_exception_doc, "set_exception($self, /, exc)\n--\n\n"
+                                "Every read from now on raises exc, an exception, and so does the one that waits.");
 
 static PyObject *
-reader_set_exception_method(PyObject *self, PyObject *exc)
+reader_set_exception_method(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *exc = corolla_unpack_one("set_exception", "exc", args, nargs, kwnames);
+    if (exc == NULL) {
+        return NULL;
+    }
     return reader_set_exception((StreamReader *)self, exc) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-PyDoc_STRVAR(set_transport_doc, "set_transport($self, transport, /)\n--\n\n"
+PyDoc_STRVAR(set_transport_doc, "set_transport($self, /, transport)\n--\n\n"
                                 "The transport to pause when too much is unread. AssertionError if there is one.");
 
 static PyObject *
-reader_set_transport(PyObject *self, PyObject *transport)
+reader_set_transport(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *transport = corolla_unpack_one("set_transport", "transport", args, nargs, kwnames);
+    if (transport == NULL) {
+        return NULL;
+    }
     StreamReader *reader = (StreamReader *)self;
     if (reader->transport != NULL) {
         PyErr_SetString(PyExc_AssertionError, "Transport already set");
@@ -515,12 +526,14 @@ get_traceback(PyObject *self, void *unused)
 }
 
 static PyMethodDef reader_methods[] = {
-    {"feed_data", reader_feed_data, METH_O, feed_data_doc},
+    {"feed_data", (PyCFunction)(void (*)(void))reader_feed_data, METH_FASTCALL | METH_KEYWORDS, feed_data_doc},
     {"feed_eof", reader_feed_eof_method, METH_NOARGS, feed_eof_doc},
     {"at_eof", reader_at_eof, METH_NOARGS, at_eof_doc},
     {"exception", reader_exception, METH_NOARGS, exception_doc},
-    {"set_exception", reader_set_exception_method, METH_O, set_exception_doc},
-    {"set_transport", reader_set_transport, METH_O, set_transport_doc},
+    {"set_exception", (PyCFunction)(void (*)(void))reader_set_exception_method, METH_FASTCALL | METH_KEYWORDS,
+     set_exception_doc},
+    {"set_transport", (PyCFunction)(void (*)(void))reader_set_transport, METH_FASTCALL | METH_KEYWORDS,
+     set_transport_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -550,12 +563,18 @@ PyDoc_STRVAR(reader_doc, "StreamReader(limit=65536, loop=None)\n--\n\n"
                          "Specified by asyncio.StreamReader.");
 
 static PyType_Slot reader_slots[] = {
-    {Py_tp_doc, (void *)reader_doc},     {Py_tp_new, reader_tp_new},
-    {Py_tp_init, reader_tp_init},        {Py_tp_dealloc, reader_dealloc},
-    {Py_tp_traverse, reader_traverse},   {Py_tp_clear, reader_clear},
-    {Py_tp_repr, reader_repr},           {Py_am_aiter, reader_aiter},
-    {Py_am_anext, reader_anext},         {Py_tp_methods, reader_methods},
-    {Py_tp_getset, reader_getset},       {Py_tp_members, reader_members},
+    {Py_tp_doc, (void *)reader_doc},
+    {Py_tp_new, reader_tp_new},
+    {Py_tp_init, reader_tp_init},
+    {Py_tp_dealloc, reader_dealloc},
+    {Py_tp_traverse, reader_traverse},
+    {Py_tp_clear, reader_clear},
+    {Py_tp_repr, reader_repr},
+    {Py_am_aiter, reader_aiter},
+    {Py_am_anext, reader_anext},
+    {Py_tp_methods, reader_methods},
+    {Py_tp_getset, reader_getset},
+    {Py_tp_members, reader_members},
     {0, NULL},
 };
 
@@ -570,8 +589,7 @@ int
 reader_init(PyObject *module, corolla_state *state)
 {
     state->stream_reader_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &reader_spec, NULL);
-    if (state->stream_reader_type == NULL ||
-        corolla_add_methods(state->stream_reader_type, reader_async_methods) < 0) {
+    if (state->stream_reader_type == NULL || corolla_add_methods(state->stream_reader_type, reader_async_methods) < 0) {
         return -1;
     }
     return PyModule_AddType(module, state->stream_reader_type);

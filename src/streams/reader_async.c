@@ -111,9 +111,8 @@ raise_incomplete(StreamReader *reader, Py_ssize_t expected)
     if (partial == NULL) {
         return;
     }
-    PyObject *exc = expected < 0
-                        ? PyObject_CallFunction(reader->state->IncompleteReadError, "OO", partial, Py_None)
-                        : PyObject_CallFunction(reader->state->IncompleteReadError, "On", partial, expected);
+    PyObject *exc = expected < 0 ? PyObject_CallFunction(reader->state->IncompleteReadError, "OO", partial, Py_None)
+                                 : PyObject_CallFunction(reader->state->IncompleteReadError, "On", partial, expected);
     Py_DECREF(partial);
     if (exc != NULL) {
         PyErr_SetObject(reader->state->IncompleteReadError, exc);
@@ -243,8 +242,7 @@ separator_list(PyObject *tuple)
     for (Py_ssize_t i = 0; list != NULL && i < PyTuple_GET_SIZE(tuple); i++) {
         PyObject *bytes = separator_bytes(PyTuple_GET_ITEM(tuple, i));
         Py_ssize_t at = PyList_GET_SIZE(list);
-        while (bytes != NULL && at > 0 &&
-               PyBytes_GET_SIZE(PyList_GET_ITEM(list, at - 1)) > PyBytes_GET_SIZE(bytes)) {
+        while (bytes != NULL && at > 0 && PyBytes_GET_SIZE(PyList_GET_ITEM(list, at - 1)) > PyBytes_GET_SIZE(bytes)) {
             at--;
         }
         if (bytes == NULL || PyList_Insert(list, at, bytes) < 0) {
@@ -327,8 +325,8 @@ find_first(const ReadState *st, size_t *start, size_t *end)
 static size_t
 longest(PyObject *separators)
 {
-    PyObject *last = PyBytes_CheckExact(separators) ? separators
-                                                    : PyList_GET_ITEM(separators, PyList_GET_SIZE(separators) - 1);
+    PyObject *last =
+        PyBytes_CheckExact(separators) ? separators : PyList_GET_ITEM(separators, PyList_GET_SIZE(separators) - 1);
     return (size_t)PyBytes_GET_SIZE(last);
 }
 
@@ -347,8 +345,7 @@ raise_overrun(ReadState *st, const char *message, size_t consumed, size_t line)
         }
         return;
     }
-    PyObject *exc =
-        PyObject_CallFunction(reader->state->LimitOverrunError, "sn", message, (Py_ssize_t)consumed);
+    PyObject *exc = PyObject_CallFunction(reader->state->LimitOverrunError, "sn", message, (Py_ssize_t)consumed);
     if (exc != NULL) {
         PyErr_SetObject(reader->state->LimitOverrunError, exc);
         Py_DECREF(exc);

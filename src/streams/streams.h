@@ -85,6 +85,13 @@ protocol_is_plain(const corolla_state *state, PyObject *obj)
 
 /* New reference or NULL; connected_cb may be NULL. */
 PyObject *protocol_new(corolla_state *state, PyObject *loop, PyObject *reader, PyObject *connected_cb);
+int protocol_check(StreamProtocol *protocol); /* -1 with RuntimeError if __init__ has not run */
+/* The reader, if anybody still has it: new reference or NULL, with no exception. */
+PyObject *protocol_reader(StreamProtocol *protocol);
+/* Whether the transport encrypts, from its 'sslcontext'. 0 or -1. */
+int protocol_learn_tls(StreamProtocol *protocol, PyObject *transport);
+PyObject *protocol_connection_made(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+extern const corolla_native_protocol stream_native_ops; /* feed.c */
 /* The future of _get_close_waiter(): new reference or NULL. */
 PyObject *protocol_close_waiter(StreamProtocol *protocol);
 /* What drain() waits for: 1 with a future (new reference) in *waiter, 0 when there is nothing to wait for, or -1 with
@@ -107,7 +114,7 @@ typedef struct StreamWriter {
 
 /* New reference or NULL; reader may be NULL. */
 PyObject *writer_new(corolla_state *state, PyObject *transport, PyObject *protocol, PyObject *reader, PyObject *loop);
-int writer_check(StreamWriter *writer); /* -1 with RuntimeError if __init__ has not run */
+int writer_check(StreamWriter *writer);    /* -1 with RuntimeError if __init__ has not run */
 extern PyMethodDef writer_async_methods[]; /* writer_async.c */
 
 /* ---- The room -------------------------------------------------------------------------------- */

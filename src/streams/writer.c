@@ -188,8 +188,8 @@ pass_on(PyObject *self, PyObject *name, PyObject *arg)
         return NULL;
     }
     PyObject *transport = Py_NewRef(writer->transport);
-    PyObject *answer = arg == NULL ? PyObject_CallMethodNoArgs(transport, name)
-                                   : PyObject_CallMethodOneArg(transport, name, arg);
+    PyObject *answer =
+        arg == NULL ? PyObject_CallMethodNoArgs(transport, name) : PyObject_CallMethodOneArg(transport, name, arg);
     Py_DECREF(transport);
     return answer;
 }
@@ -273,8 +273,8 @@ writer_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
     }
     PyObject *transport = Py_NewRef(writer->transport);
     PyObject *stack[3] = {transport, given[0], given[1] != NULL ? given[1] : Py_None};
-    PyObject *answer = PyObject_VectorcallMethod(writer->state->s.get_extra_info, stack,
-                                                 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *answer =
+        PyObject_VectorcallMethod(writer->state->s.get_extra_info, stack, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(transport);
     return answer;
 }
@@ -613,23 +613,22 @@ PyDoc_STRVAR(can_write_eof_doc, "can_write_eof($self, /)\n--\n\nReturn whether t
 PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
                         "Close the connection once what was written has been sent. See wait_closed().");
 PyDoc_STRVAR(is_closing_doc, "is_closing($self, /)\n--\n\nReturn True once the connection is closing or closed.");
-PyDoc_STRVAR(extra_doc, "get_extra_info($self, /, name, default=None)\n--\n\n"
-                        "What the transport knows under that name. Specified by asyncio.BaseTransport.get_extra_info().");
+PyDoc_STRVAR(extra_doc,
+             "get_extra_info($self, /, name, default=None)\n--\n\n"
+             "What the transport knows under that name. Specified by asyncio.BaseTransport.get_extra_info().");
 PyDoc_STRVAR(drain_doc,
              "drain($self, /)\n--\n\n"
              "Coroutine: wait until it makes sense to write on.\n\n"
              "Returns at once unless the transport's queue has passed its high-water mark. Raises what the reader was\n"
              "given as exception, and ConnectionResetError once the connection is lost. Any number of coroutines may\n"
              "wait. Specified by asyncio.StreamWriter.drain().");
-PyDoc_STRVAR(wait_closed_doc,
-             "wait_closed($self, /)\n--\n\n"
-             "Coroutine: wait until the connection is closed. Raises what it was lost with.\n\n"
-             "Specified by asyncio.StreamWriter.wait_closed().");
-PyDoc_STRVAR(start_tls_doc,
-             "start_tls($self, /, sslcontext, *, server_hostname=None, ssl_handshake_timeout=None,\n"
-             "          ssl_shutdown_timeout=None)\n--\n\n"
-             "Coroutine: go on over TLS, with an ssl.SSLContext. The timeouts are seconds.\n\n"
-             "Specified by asyncio.StreamWriter.start_tls().");
+PyDoc_STRVAR(wait_closed_doc, "wait_closed($self, /)\n--\n\n"
+                              "Coroutine: wait until the connection is closed. Raises what it was lost with.\n\n"
+                              "Specified by asyncio.StreamWriter.wait_closed().");
+PyDoc_STRVAR(start_tls_doc, "start_tls($self, /, sslcontext, *, server_hostname=None, ssl_handshake_timeout=None,\n"
+                            "          ssl_shutdown_timeout=None)\n--\n\n"
+                            "Coroutine: go on over TLS, with an ssl.SSLContext. The timeouts are seconds.\n\n"
+                            "Specified by asyncio.StreamWriter.start_tls().");
 
 static PyMethodDef writer_methods[] = {
     {"write", (PyCFunction)(void (*)(void))writer_write, METH_FASTCALL | METH_KEYWORDS, write_doc},
@@ -661,11 +660,16 @@ PyDoc_STRVAR(writer_doc, "StreamWriter(transport, protocol, reader, loop)\n--\n\
                          "Specified by asyncio.StreamWriter.");
 
 static PyType_Slot writer_slots[] = {
-    {Py_tp_doc, (void *)writer_doc},     {Py_tp_new, writer_tp_new},
-    {Py_tp_init, writer_tp_init},        {Py_tp_dealloc, writer_dealloc},
-    {Py_tp_finalize, writer_finalize},   {Py_tp_traverse, writer_traverse},
-    {Py_tp_clear, writer_clear},         {Py_tp_repr, writer_repr},
-    {Py_tp_methods, writer_methods},     {Py_tp_members, writer_members},
+    {Py_tp_doc, (void *)writer_doc},
+    {Py_tp_new, writer_tp_new},
+    {Py_tp_init, writer_tp_init},
+    {Py_tp_dealloc, writer_dealloc},
+    {Py_tp_finalize, writer_finalize},
+    {Py_tp_traverse, writer_traverse},
+    {Py_tp_clear, writer_clear},
+    {Py_tp_repr, writer_repr},
+    {Py_tp_methods, writer_methods},
+    {Py_tp_members, writer_members},
     {0, NULL},
 };
 

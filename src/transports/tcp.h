@@ -51,7 +51,7 @@ struct TcpTransport {
     Py_buffer *view;      /* owned: the buffer a BufferedProtocol gave for the read going on; NULL until used */
     Server *server;       /* owned, or NULL */
     TcpTransport *next_client, *prev_client; /* borrowed: the server's list of its connections */
-    const corolla_native_protocol *native; /* borrowed: static; NULL unless the protocol takes bytes in C */
+    const corolla_native_protocol *native;   /* borrowed: static; NULL unless the protocol takes bytes in C */
     corolla_stream stream;
     corolla_inet_address peer, local;
     int fd;               /* whose it is, sock says; stays for repr() when closed */
