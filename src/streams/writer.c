@@ -114,14 +114,14 @@ close_dropped(StreamWriter *writer)
     int loop_closed = answer == NULL ? -1 : PyObject_IsTrue(answer);
     Py_XDECREF(answer);
     if (loop_closed != 0) {
-        return loop_closed < 0 ? -1 : PyErr_ResourceWarning((PyObject *)writer, 1, "loop is closed");
+        return loop_closed < 0 ? -1 : PyErr_WarnFormat(PyExc_ResourceWarning, 1, "loop is closed");
     }
     PyObject *done = PyObject_CallMethodNoArgs(writer->transport, writer->state->s.close);
     if (done == NULL) {
         return -1;
     }
     Py_DECREF(done);
-    return PyErr_ResourceWarning((PyObject *)writer, 1, "unclosed %R", writer);
+    return PyErr_WarnFormat(PyExc_ResourceWarning, 1, "unclosed %R", writer);
 }
 
 static void
