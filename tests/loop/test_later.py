@@ -16,8 +16,6 @@ LATER = [
     "create_unix_connection",
     "create_datagram_endpoint",
     "connect_accepted_socket",
-    "connect_read_pipe",
-    "connect_write_pipe",
     "subprocess_exec",
     "subprocess_shell",
 ]
