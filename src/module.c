@@ -83,23 +83,23 @@ module_exec(PyObject *module)
 }
 
 /* Every object of the state, once: what is visited is what is dropped. */
-#define EACH_OBJECT(X)    \
-    X(handle_type)        \
-    X(timer_handle_type)  \
-    X(future_type)        \
-    X(task_type)          \
-    X(future_iter_type)   \
-    X(callback_type)      \
-    X(coroutine_type)     \
-    X(coro_wrapper_type)  \
-    X(eager_factory_type) \
-    X(current_tasks)      \
-    X(swap_current)       \
-    X(tcp_transport_type) \
-    X(server_type)        \
-    X(read_pipe_type)     \
-    X(write_pipe_type)    \
-    X(stream_reader_type) \
+#define EACH_OBJECT(X)      \
+    X(handle_type)          \
+    X(timer_handle_type)    \
+    X(future_type)          \
+    X(task_type)            \
+    X(future_iter_type)     \
+    X(callback_type)        \
+    X(coroutine_type)       \
+    X(coro_wrapper_type)    \
+    X(eager_factory_type)   \
+    X(current_tasks)        \
+    X(swap_current)         \
+    X(tcp_transport_type)   \
+    X(server_type)          \
+    X(read_pipe_type)       \
+    X(write_pipe_type)      \
+    X(stream_reader_type)   \
     X(stream_protocol_type) \
     X(stream_writer_type)   \
     X(loop_base_type)       \
