@@ -94,4 +94,18 @@ PyImport_ImportModuleAttrString(const char *module_name, const char *name)
 }
 #endif
 
+/* For objects with a __dict__ whose methods are called all the time: 3.11 caches the lookup of a method only where
+ * there is no dict or one that exists already. *dict is a field of the object. 0 or -1. */
+static inline int
+corolla_dict_for_cache(PyObject **dict)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    *dict = PyDict_New();
+    return *dict == NULL ? -1 : 0;
+#else
+    (void)dict;
+    return 0;
+#endif
+}
+
 #endif

@@ -104,7 +104,11 @@ module_exec(PyObject *module)
     X(stream_writer_type)   \
     X(loop_base_type)       \
     X(loop_type)            \
-    X(gather_type)
+    X(gather_type)          \
+    X(queue_type)           \
+    X(priority_queue_type)  \
+    X(lifo_queue_type)      \
+    X(QueueShutDown)
 
 /* There is no m_clear: the collector breaks the cycle of module and types at the types, and until the last
  * object is gone its methods find the state whole. */

@@ -119,6 +119,21 @@
     X(sig)                       \
     X(ident)                     \
     X(sockaddr)                  \
+    X(_init)                     \
+    X(_put)                      \
+    X(_get)                      \
+    X(_wakeup_next)              \
+    X(_format)                   \
+    X(append)                    \
+    X(empty)                     \
+    X(full)                      \
+    X(get_nowait)                \
+    X(pop)                       \
+    X(popleft)                   \
+    X(put_nowait)                \
+    X(qsize)                     \
+    X(remove)                    \
+    X(set)                       \
     X(abort)                     \
     X(can_write_eof)             \
     X(drain)                     \
@@ -194,6 +209,9 @@
     X(concurrent_CancelledError, "concurrent.futures", "CancelledError")              \
     X(concurrent_InvalidStateError, "concurrent.futures", "InvalidStateError")        \
     X(deque, "collections", "deque")                                                  \
+    X(asyncio_Event, "asyncio", "Event")                                              \
+    X(QueueEmpty, "asyncio", "QueueEmpty")                                            \
+    X(QueueFull, "asyncio", "QueueFull")                                              \
     X(WeakSet, "weakref", "WeakSet")                                                  \
     X(main_thread, "threading", "main_thread")                                        \
     X(Thread, "threading", "Thread")                                                  \
@@ -235,7 +253,9 @@ typedef struct corolla_state {
     bool format_takes_debug;             /* asyncio's _format_callback_source(debug=), newer than 3.12.3 */
 
     /* primitives/ */
-    PyTypeObject *gather_type; /* owned */
+    PyTypeObject *gather_type;                                        /* owned */
+    PyTypeObject *queue_type, *priority_queue_type, *lifo_queue_type; /* owned, each */
+    PyObject *QueueShutDown;                                          /* owned: asyncio's, or ours before 3.13 */
 
     /* transports/ */
     PyTypeObject *tcp_transport_type, *server_type; /* owned, each */

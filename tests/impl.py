@@ -27,6 +27,9 @@ TimerHandle: Any
 EventLoop: Any
 EventLoopPolicy: Any
 sleep: Any
+Queue: Any
+PriorityQueue: Any
+LifoQueue: Any
 
 if IS_COROLLA:
     Future = corolla.Future
@@ -36,6 +39,9 @@ if IS_COROLLA:
     EventLoop = corolla.EventLoop
     EventLoopPolicy = corolla.EventLoopPolicy
     sleep = corolla.sleep
+    Queue = corolla.Queue
+    PriorityQueue = corolla.PriorityQueue
+    LifoQueue = corolla.LifoQueue
 elif NAME == "asyncio":
     Future = asyncio.Future
     Task = asyncio.Task
@@ -44,6 +50,9 @@ elif NAME == "asyncio":
     EventLoop = asyncio.SelectorEventLoop
     EventLoopPolicy = asyncio.DefaultEventLoopPolicy
     sleep = asyncio.sleep
+    Queue = asyncio.Queue
+    PriorityQueue = asyncio.PriorityQueue
+    LifoQueue = asyncio.LifoQueue
 else:
     raise ValueError(f"COROLLA_TEST_IMPL is {NAME!r}: corolla or asyncio")
 

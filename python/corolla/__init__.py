@@ -36,12 +36,9 @@ from asyncio import (
     Event,
     IncompleteReadError,
     InvalidStateError,
-    LifoQueue,
     LimitOverrunError,
     Lock,
-    PriorityQueue,
     Protocol,
-    Queue,
     QueueEmpty,
     QueueFull,
     ReadTransport,
@@ -94,6 +91,10 @@ from ._core import (
     EventLoop,
     Future,
     Handle,
+    LifoQueue,
+    PriorityQueue,
+    Queue,
+    QueueShutDown,
     ReadPipeTransport,
     Server,
     StreamReader,
@@ -119,8 +120,6 @@ from ._policy import EventLoopPolicy
 from ._registry import join_registry
 from ._run import Runner, get_event_loop, new_event_loop, run
 
-if sys.version_info >= (3, 13):
-    from asyncio import QueueShutDown
 if sys.version_info >= (3, 14):
     from asyncio import (
         FrameCallGraphEntry,
@@ -267,6 +266,7 @@ __all__ = [
     "Queue",
     "QueueEmpty",
     "QueueFull",
+    "QueueShutDown",
     "ReadPipeTransport",
     "ReadTransport",
     "Runner",
@@ -327,8 +327,6 @@ __all__ = [
     "wait_for",
     "wrap_future",
 ]
-if sys.version_info >= (3, 13):
-    __all__ += ["QueueShutDown"]
 if sys.version_info >= (3, 14):
     __all__ += [
         "FrameCallGraphEntry",

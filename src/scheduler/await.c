@@ -584,7 +584,13 @@ coro_dealloc(PyObject *self)
     if (co->weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
     }
-    coro_clear(self);
+    if (co->finished) {
+        Py_CLEAR(co->origin); /* the rest went when it finished */
+        Py_CLEAR(co->outcome);
+    }
+    else {
+        coro_clear(self);
+    }
     PyTypeObject *exact = Py_SIZE(self) == SMALL_WORDS ? state->coroutine_type : NULL;
     freelist_drop(state, &state->freelists->coros, exact, self);
 }

@@ -204,6 +204,42 @@ def test_await(loop, leaks_nothing):
     leaks_nothing(operation)
 
 
+@pytest.mark.parametrize("kind", ["Queue", "PriorityQueue", "LifoQueue"])
+def test_queues(loop, leaks_nothing, kind):
+    async def operation():
+        queue = getattr(impl, kind)(2)
+        putters = [loop.create_task(queue.put(item)) for item in (3, 1, 2, 4)]
+        joiner = loop.create_task(queue.join())
+        await impl.sleep(0)
+        putters[3].cancel()
+        for _ in range(3):
+            await queue.get()
+            queue.task_done()
+        await joiner
+        getters = [loop.create_task(queue.get()) for _ in range(3)]
+        await impl.sleep(0)
+        repr(queue)
+        queue.put_nowait(1)
+        getters[0].cancel()
+        await impl.sleep(0)
+        await impl.sleep(0)
+        assert len(queue._getters) == 1
+        assert not queue._queue
+        queue.put_nowait(queue)
+        await impl.sleep(0)
+        await impl.sleep(0)
+        queue.put_nowait(queue)
+        for call in (queue.get_nowait, queue.get_nowait, lambda: getattr(impl, kind)(1, 2), queue.task_done):
+            try:
+                call()
+            except (asyncio.QueueEmpty, TypeError):
+                pass
+        assert queue._finished is queue._finished
+        queue.put_nowait(queue)
+
+    leaks_nothing(operation)
+
+
 def test_cancel(loop, leaks_nothing):
     async def wait():
         try:

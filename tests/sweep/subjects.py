@@ -220,6 +220,24 @@ def runner(world: World, state: str) -> Any:
     return made
 
 
+def queue_maker(kind: type) -> Callable[[World, str], Any]:
+    def queue(world: World, state: str) -> Any:
+        if state in ("bare", "skips init"):
+            return half_made(kind, state)
+        made = kind(2)
+        made.put_nowait(1)
+        made.put_nowait(2)
+        for waiting in (made.put(3), made.join()):
+            world.loop.create_task(waiting)._log_destroy_pending = False
+        world.turn()
+        if state == "closed":
+            made.shutdown()
+            world.turn()
+        return made
+
+    return queue
+
+
 def print_nothing(*args: Any) -> None:
     """A callback."""
 
@@ -238,6 +256,9 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "future iterator": iterator,
     "task wakeup": wakeup,
     "EventLoopPolicy": policy,
+    "Queue": queue_maker(impl.Queue),
+    "PriorityQueue": queue_maker(impl.PriorityQueue),
+    "LifoQueue": queue_maker(impl.LifoQueue),
     "EagerTaskFactory": factory,
     "Runner": runner,
 }
