@@ -114,7 +114,22 @@ typedef struct StreamWriter {
 
 /* New reference or NULL; reader may be NULL. */
 PyObject *writer_new(corolla_state *state, PyObject *transport, PyObject *protocol, PyObject *reader, PyObject *loop);
-int writer_check(StreamWriter *writer);    /* -1 with RuntimeError if __init__ has not run */
+int writer_check(StreamWriter *writer);                /* -1 with RuntimeError if __init__ has not run */
+int writer_closing(StreamWriter *writer);              /* transport.is_closing(), of whatever kind: 1, 0 or -1 */
+int writer_send(StreamWriter *writer, PyObject *data); /* transport.write(data), likewise: 0 or -1 */
+int writer_check_reader(StreamWriter *writer);         /* raises the reader's exception, if it has one: 0 or -1 */
+/* What drain() waits for: as protocol_drain(), of whatever protocol; *waiter is an awaitable. */
+int writer_begin_drain(StreamWriter *writer, PyObject **waiter);
+int writer_is_server_side(StreamWriter *writer); /* whether this end accepted the connection: 1, 0 or -1 */
+/* What Stream, which begins as a StreamWriter does, has of it. */
+int writer_traverse(PyObject *self, visitproc visit, void *arg);
+int writer_clear(PyObject *self);
+void writer_finalize(PyObject *self);
+void writer_dealloc(PyObject *self);
+PyObject *writer_is_closing(PyObject *self, PyObject *unused);
+PyObject *writer_can_write_eof(PyObject *self, PyObject *unused);
+PyObject *writer_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *writer_start_tls(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 extern PyMethodDef writer_async_methods[]; /* writer_async.c */
 
 /* ---- The room -------------------------------------------------------------------------------- */

@@ -62,7 +62,7 @@ writer_check(StreamWriter *writer)
     return 0;
 }
 
-static int
+int
 writer_traverse(PyObject *self, visitproc visit, void *arg)
 {
     StreamWriter *writer = (StreamWriter *)self;
@@ -75,7 +75,7 @@ writer_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-static int
+int
 writer_clear(PyObject *self)
 {
     StreamWriter *writer = (StreamWriter *)self;
@@ -87,9 +87,8 @@ writer_clear(PyObject *self)
     return 0;
 }
 
-/* transport.is_closing(), of whatever kind: 1, 0 or -1. */
-static int
-is_closing(StreamWriter *writer)
+int
+writer_closing(StreamWriter *writer)
 {
     if (Py_IS_TYPE(writer->transport, writer->state->tcp_transport_type)) {
         return corolla_tcp_is_closing(writer->transport);
@@ -106,7 +105,7 @@ is_closing(StreamWriter *writer)
 static int
 close_dropped(StreamWriter *writer)
 {
-    int closing = is_closing(writer);
+    int closing = writer_closing(writer);
     if (closing != 0) {
         return closing < 0 ? -1 : 0;
     }
@@ -124,7 +123,7 @@ close_dropped(StreamWriter *writer)
     return PyErr_WarnFormat(PyExc_ResourceWarning, 1, "unclosed %R", writer);
 }
 
-static void
+void
 writer_finalize(PyObject *self)
 {
     StreamWriter *writer = (StreamWriter *)self;
@@ -140,7 +139,7 @@ writer_finalize(PyObject *self)
     }
 }
 
-static void
+void
 writer_dealloc(PyObject *self)
 {
     StreamWriter *writer = (StreamWriter *)self;
@@ -206,35 +205,38 @@ tell(PyObject *self, PyObject *name, PyObject *arg)
     Py_RETURN_NONE;
 }
 
+int
+writer_send(StreamWriter *writer, PyObject *data)
+{
+    PyObject *transport = Py_NewRef(writer->transport);
+    int rc;
+    if (Py_IS_TYPE(transport, writer->state->tcp_transport_type)) {
+        rc = corolla_tcp_write(transport, data);
+    }
+    else {
+        PyObject *done = PyObject_CallMethodOneArg(transport, writer->state->s.write, data);
+        rc = done == NULL ? -1 : 0;
+        Py_XDECREF(done);
+    }
+    Py_DECREF(transport);
+    return rc;
+}
+
 static PyObject *
 writer_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"data", NULL};
-    static const corolla_signature sig = {"write", names, 1, 1, NULL};
-    StreamWriter *writer = (StreamWriter *)self;
-    PyObject *data;
-    if (corolla_unpack(&sig, args, nargs, kwnames, &data) < 0 || writer_check(writer) < 0) {
+    PyObject *data = corolla_unpack_one("write", "data", args, nargs, kwnames);
+    if (data == NULL || writer_check((StreamWriter *)self) < 0) {
         return NULL;
     }
-    if (Py_IS_TYPE(writer->transport, writer->state->tcp_transport_type)) {
-        PyObject *transport = Py_NewRef(writer->transport);
-        int rc = corolla_tcp_write(transport, data);
-        Py_DECREF(transport);
-        return rc < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    return tell(self, writer->state->s.write, data);
+    return writer_send((StreamWriter *)self, data) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
 writer_writelines(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"data", NULL};
-    static const corolla_signature sig = {"writelines", names, 1, 1, NULL};
-    PyObject *data;
-    if (corolla_unpack(&sig, args, nargs, kwnames, &data) < 0) {
-        return NULL;
-    }
-    return tell(self, ((StreamWriter *)self)->state->s.writelines, data);
+    PyObject *data = corolla_unpack_one("writelines", "data", args, nargs, kwnames);
+    return data == NULL ? NULL : tell(self, ((StreamWriter *)self)->state->s.writelines, data);
 }
 
 static PyObject *
@@ -243,7 +245,7 @@ writer_write_eof(PyObject *self, PyObject *unused)
     return pass_on(self, ((StreamWriter *)self)->state->s.write_eof, NULL);
 }
 
-static PyObject *
+PyObject *
 writer_can_write_eof(PyObject *self, PyObject *unused)
 {
     return pass_on(self, ((StreamWriter *)self)->state->s.can_write_eof, NULL);
@@ -255,13 +257,13 @@ writer_close(PyObject *self, PyObject *unused)
     return pass_on(self, ((StreamWriter *)self)->state->s.close, NULL);
 }
 
-static PyObject *
+PyObject *
 writer_is_closing(PyObject *self, PyObject *unused)
 {
     return pass_on(self, ((StreamWriter *)self)->state->s.is_closing, NULL);
 }
 
-static PyObject *
+PyObject *
 writer_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"name", "default", NULL};
@@ -277,326 +279,6 @@ writer_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
         PyObject_VectorcallMethod(writer->state->s.get_extra_info, stack, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(transport);
     return answer;
-}
-
-/* ---- drain() ------------------------------------------------------------------------------- */
-
-typedef struct {
-    StreamWriter *writer; /* owned */
-    PyObject *waiter;     /* owned, or NULL */
-} WriterState;
-
-static int
-state_traverse(void *data, visitproc visit, void *arg)
-{
-    WriterState *st = data;
-    Py_VISIT(st->writer);
-    Py_VISIT(st->waiter);
-    return 0;
-}
-
-static void
-state_clear(void *data)
-{
-    WriterState *st = data;
-    Py_CLEAR(st->writer);
-    Py_CLEAR(st->waiter);
-}
-
-static PyObject *
-new_coroutine(PyObject *self, const corolla_coro_spec *spec)
-{
-    corolla_coro *co = corolla_coro_new(((StreamWriter *)self)->state, spec);
-    if (co != NULL) {
-        ((WriterState *)corolla_coro_state(co))->writer = (StreamWriter *)Py_NewRef(self);
-    }
-    return (PyObject *)co;
-}
-
-/* Raises the reader's exception, if it has one. 0 or -1. */
-static int
-check_reader(StreamWriter *writer)
-{
-    if (writer->reader == NULL) {
-        return 0;
-    }
-    PyObject *exc;
-    if (reader_is_plain(writer->state, writer->reader)) {
-        exc = Py_XNewRef(((StreamReader *)writer->reader)->exception);
-    }
-    else {
-        PyObject *reader = Py_NewRef(writer->reader);
-        exc = PyObject_CallMethodNoArgs(reader, writer->state->s.exception);
-        Py_DECREF(reader);
-        if (exc == NULL) {
-            return -1;
-        }
-        if (exc == Py_None) {
-            Py_CLEAR(exc);
-        }
-    }
-    if (exc == NULL) {
-        return 0;
-    }
-    PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-    Py_DECREF(exc);
-    return -1;
-}
-
-/* What drain() waits for: as protocol_drain(), of whatever protocol; *waiter is an awaitable. */
-static int
-begin_drain(StreamWriter *writer, PyObject **waiter)
-{
-    if (protocol_is_plain(writer->state, writer->protocol)) {
-        return protocol_drain((StreamProtocol *)writer->protocol, waiter);
-    }
-    PyObject *protocol = Py_NewRef(writer->protocol);
-    *waiter = PyObject_CallMethodNoArgs(protocol, writer->state->s._drain_helper);
-    Py_DECREF(protocol);
-    return *waiter == NULL ? -1 : 1;
-}
-
-static corolla_step
-drain_step(corolla_coro *co, PyObject *value)
-{
-    WriterState *st = corolla_coro_state(co);
-    StreamWriter *writer = st->writer;
-
-    COROLLA_BEGIN(co);
-
-    if (writer_check(writer) < 0 || check_reader(writer) < 0) {
-        return COROLLA_RAISE;
-    }
-    int closing = is_closing(writer);
-    if (closing < 0) {
-        return COROLLA_RAISE;
-    }
-    if (closing) {
-        /* Lets connection_lost() be called: a loop of write() and drain() is to find out. */
-        COROLLA_PAUSE(co);
-        if (value == NULL || writer_check(writer) < 0) {
-            return COROLLA_RAISE;
-        }
-    }
-    int wait = begin_drain(writer, &st->waiter);
-    if (wait < 0) {
-        return COROLLA_RAISE;
-    }
-    if (wait == 0) {
-        return corolla_return(co, Py_NewRef(Py_None));
-    }
-    COROLLA_AWAIT(co, st->waiter);
-    if (writer->protocol != NULL && protocol_is_plain(co->state, writer->protocol)) {
-        protocol_drained((StreamProtocol *)writer->protocol, st->waiter);
-    }
-    return value == NULL ? COROLLA_RAISE : corolla_return(co, Py_NewRef(Py_None));
-
-    COROLLA_END(co);
-}
-
-static const corolla_coro_spec drain_spec = {
-    .name = "drain",
-    .qualname = "StreamWriter.drain",
-    .size = sizeof(WriterState),
-    .step = drain_step,
-    .traverse = state_traverse,
-    .clear = state_clear,
-};
-
-static PyObject *
-writer_drain(PyObject *self, PyObject *unused)
-{
-    return new_coroutine(self, &drain_spec);
-}
-
-/* ---- wait_closed() --------------------------------------------------------------------------- */
-
-static corolla_step
-wait_closed_step(corolla_coro *co, PyObject *value)
-{
-    WriterState *st = corolla_coro_state(co);
-    StreamWriter *writer = st->writer;
-
-    COROLLA_BEGIN(co);
-
-    if (writer_check(writer) < 0) {
-        return COROLLA_RAISE;
-    }
-    PyObject *protocol = Py_NewRef(writer->protocol);
-    st->waiter = protocol_is_plain(writer->state, protocol)
-                     ? protocol_close_waiter((StreamProtocol *)protocol)
-                     : PyObject_CallMethodOneArg(protocol, writer->state->s._get_close_waiter, (PyObject *)writer);
-    Py_DECREF(protocol);
-    if (st->waiter == NULL) {
-        return COROLLA_RAISE;
-    }
-    COROLLA_AWAIT(co, st->waiter);
-    return value == NULL ? COROLLA_RAISE : corolla_return(co, Py_NewRef(Py_None));
-
-    COROLLA_END(co);
-}
-
-static const corolla_coro_spec wait_closed_spec = {
-    .name = "wait_closed",
-    .qualname = "StreamWriter.wait_closed",
-    .size = sizeof(WriterState),
-    .step = wait_closed_step,
-    .traverse = state_traverse,
-    .clear = state_clear,
-};
-
-static PyObject *
-writer_wait_closed(PyObject *self, PyObject *unused)
-{
-    return new_coroutine(self, &wait_closed_spec);
-}
-
-/* ---- start_tls() ------------------------------------------------------------------------------- */
-
-typedef struct {
-    StreamWriter *writer; /* owned */
-    PyObject *waiter;     /* owned: what is awaited */
-    PyObject *options[4]; /* owned, or NULL: sslcontext and the keyword arguments */
-} TlsState;
-
-static int
-tls_traverse(void *data, visitproc visit, void *arg)
-{
-    TlsState *st = data;
-    Py_VISIT(st->writer);
-    Py_VISIT(st->waiter);
-    for (int i = 0; i < 4; i++) {
-        Py_VISIT(st->options[i]);
-    }
-    return 0;
-}
-
-static void
-tls_clear(void *data)
-{
-    TlsState *st = data;
-    Py_CLEAR(st->writer);
-    Py_CLEAR(st->waiter);
-    for (int i = 0; i < 4; i++) {
-        Py_CLEAR(st->options[i]);
-    }
-}
-
-static const char *const tls_names[] = {"sslcontext", "server_hostname", "ssl_handshake_timeout",
-                                        "ssl_shutdown_timeout", NULL};
-
-/* Whether this end accepted the connection: 1, 0 or -1. */
-static int
-is_server_side(StreamWriter *writer)
-{
-    if (protocol_is_plain(writer->state, writer->protocol)) {
-        return ((StreamProtocol *)writer->protocol)->connected_cb != NULL;
-    }
-    PyObject *callback = PyObject_GetAttr(writer->protocol, writer->state->s._client_connected_cb);
-    int server_side = callback == NULL ? -1 : callback != Py_None;
-    Py_XDECREF(callback);
-    return server_side;
-}
-
-/* loop.start_tls(transport, protocol, sslcontext, ...): the coroutine, new reference or NULL. */
-static PyObject *
-call_start_tls(TlsState *st)
-{
-    StreamWriter *writer = st->writer;
-    int server_side = is_server_side(writer);
-    PyObject *method = NULL, *args = NULL, *kwargs = NULL, *coro = NULL;
-    if (server_side < 0) {
-        return NULL;
-    }
-    method = PyObject_GetAttr(writer->loop, writer->state->s.start_tls);
-    args = PyTuple_Pack(3, writer->transport, writer->protocol, st->options[0]);
-    kwargs = Py_BuildValue("{s:O}", "server_side", server_side ? Py_True : Py_False);
-    if (method == NULL || args == NULL || kwargs == NULL) {
-        goto fail;
-    }
-    for (int i = 1; i < 4; i++) {
-        PyObject *option = st->options[i] != NULL ? st->options[i] : Py_None;
-        if (PyDict_SetItemString(kwargs, tls_names[i], option) < 0) {
-            goto fail;
-        }
-    }
-    coro = PyObject_Call(method, args, kwargs);
-fail:
-    Py_XDECREF(method);
-    Py_XDECREF(args);
-    Py_XDECREF(kwargs);
-    return coro;
-}
-
-/* The connection goes on over that transport. 0 or -1. */
-static int
-replace_transport(StreamWriter *writer, PyObject *transport)
-{
-    Py_XSETREF(writer->transport, Py_NewRef(transport));
-    PyObject *protocol = Py_NewRef(writer->protocol);
-    PyObject *done = PyObject_CallMethodOneArg(protocol, writer->state->s._replace_transport, transport);
-    Py_DECREF(protocol);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
-static corolla_step
-start_tls_step(corolla_coro *co, PyObject *value)
-{
-    TlsState *st = corolla_coro_state(co);
-
-    COROLLA_BEGIN(co);
-
-    if (writer_check(st->writer) < 0) {
-        return COROLLA_RAISE;
-    }
-    st->waiter = PyObject_CallMethodNoArgs((PyObject *)st->writer, co->state->s.drain);
-    if (st->waiter == NULL) {
-        return COROLLA_RAISE;
-    }
-    COROLLA_AWAIT(co, st->waiter);
-    if (value == NULL || writer_check(st->writer) < 0) {
-        return COROLLA_RAISE;
-    }
-    Py_XSETREF(st->waiter, call_start_tls(st));
-    if (st->waiter == NULL) {
-        return COROLLA_RAISE;
-    }
-    COROLLA_AWAIT(co, st->waiter);
-    if (value == NULL || writer_check(st->writer) < 0 || replace_transport(st->writer, value) < 0) {
-        return COROLLA_RAISE;
-    }
-    return corolla_return(co, Py_NewRef(Py_None));
-
-    COROLLA_END(co);
-}
-
-static const corolla_coro_spec start_tls_spec = {
-    .name = "start_tls",
-    .qualname = "StreamWriter.start_tls",
-    .size = sizeof(TlsState),
-    .step = start_tls_step,
-    .traverse = tls_traverse,
-    .clear = tls_clear,
-};
-
-static PyObject *
-writer_start_tls(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const corolla_signature sig = {"start_tls", tls_names, 1, 1, NULL};
-    PyObject *given[4];
-    if (corolla_unpack(&sig, args, nargs, kwnames, given) < 0) {
-        return NULL;
-    }
-    corolla_coro *co = corolla_coro_new(((StreamWriter *)self)->state, &start_tls_spec);
-    if (co != NULL) {
-        TlsState *st = corolla_coro_state(co);
-        st->writer = (StreamWriter *)Py_NewRef(self);
-        for (int i = 0; i < 4; i++) {
-            st->options[i] = Py_XNewRef(given[i]);
-        }
-    }
-    return (PyObject *)co;
 }
 
 /* ---- The type -------------------------------------------------------------------------------- */
@@ -616,19 +298,6 @@ PyDoc_STRVAR(is_closing_doc, "is_closing($self, /)\n--\n\nReturn True once the c
 PyDoc_STRVAR(extra_doc,
              "get_extra_info($self, /, name, default=None)\n--\n\n"
              "What the transport knows under that name. Specified by asyncio.BaseTransport.get_extra_info().");
-PyDoc_STRVAR(drain_doc,
-             "drain($self, /)\n--\n\n"
-             "Coroutine: wait until it makes sense to write on.\n\n"
-             "Returns at once unless the transport's queue has passed its high-water mark. Raises what the reader was\n"
-             "given as exception, and ConnectionResetError once the connection is lost. Any number of coroutines may\n"
-             "wait. Specified by asyncio.StreamWriter.drain().");
-PyDoc_STRVAR(wait_closed_doc, "wait_closed($self, /)\n--\n\n"
-                              "Coroutine: wait until the connection is closed. Raises what it was lost with.\n\n"
-                              "Specified by asyncio.StreamWriter.wait_closed().");
-PyDoc_STRVAR(start_tls_doc, "start_tls($self, /, sslcontext, *, server_hostname=None, ssl_handshake_timeout=None,\n"
-                            "          ssl_shutdown_timeout=None)\n--\n\n"
-                            "Coroutine: go on over TLS, with an ssl.SSLContext. The timeouts are seconds.\n\n"
-                            "Specified by asyncio.StreamWriter.start_tls().");
 
 static PyMethodDef writer_methods[] = {
     {"write", (PyCFunction)(void (*)(void))writer_write, METH_FASTCALL | METH_KEYWORDS, write_doc},
@@ -638,9 +307,6 @@ static PyMethodDef writer_methods[] = {
     {"close", writer_close, METH_NOARGS, close_doc},
     {"is_closing", writer_is_closing, METH_NOARGS, is_closing_doc},
     {"get_extra_info", (PyCFunction)(void (*)(void))writer_get_extra_info, METH_FASTCALL | METH_KEYWORDS, extra_doc},
-    {"drain", writer_drain, METH_NOARGS, drain_doc},
-    {"wait_closed", writer_wait_closed, METH_NOARGS, wait_closed_doc},
-    {"start_tls", (PyCFunction)(void (*)(void))writer_start_tls, METH_FASTCALL | METH_KEYWORDS, start_tls_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -684,5 +350,8 @@ int
 writer_init(PyObject *module, corolla_state *state)
 {
     state->stream_writer_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &writer_spec, NULL);
-    return state->stream_writer_type == NULL ? -1 : PyModule_AddType(module, state->stream_writer_type);
+    if (state->stream_writer_type == NULL || corolla_add_methods(state->stream_writer_type, writer_async_methods) < 0) {
+        return -1;
+    }
+    return PyModule_AddType(module, state->stream_writer_type);
 }
