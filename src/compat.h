@@ -80,6 +80,13 @@ PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
 }
 #endif
 
+/* The context that is current in this thread: borrowed, NULL while it has none. */
+static inline PyObject *
+corolla_current_context(void)
+{
+    return PyThreadState_Get()->context;
+}
+
 #if PY_VERSION_HEX < 0x030E0000
 static inline PyObject *
 PyImport_ImportModuleAttrString(const char *module_name, const char *name)

@@ -92,6 +92,7 @@ module_exec(PyObject *module)
     X(callback_type)        \
     X(coroutine_type)       \
     X(coro_wrapper_type)    \
+    X(stop_type)            \
     X(eager_factory_type)   \
     X(current_tasks)        \
     X(swap_current)         \

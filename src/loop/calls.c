@@ -131,7 +131,8 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
     if (core->debug && check_callback(core, call.args[0], "call_soon_threadsafe") < 0) {
         return NULL;
     }
-    PyObject *handle = corolla_handle_new(core, call.args[0], call.args + 1, call.nargs - 1, call.context);
+    corolla_handle *handle =
+        corolla_handle_new_untracked(core, call.args[0], call.args + 1, call.nargs - 1, call.context);
     /* Making it may have let other threads run, and one of them close the loop. */
     if (handle == NULL || corolla_core_check_closed(core) < 0) {
         Py_XDECREF(handle);
@@ -144,10 +145,10 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
         rc = -ESHUTDOWN;
     }
     else if (!core->running || core->thread == PyThread_get_thread_ident()) {
-        rc = corolla_reactor_post(&core->reactor, corolla_handle_job, Py_NewRef(handle));
+        rc = corolla_reactor_post(&core->reactor, corolla_handle_job, Py_NewRef((PyObject *)handle));
     }
     else {
-        rc = corolla_inbox_post(core->reactor.inbox, corolla_handle_job, Py_NewRef(handle));
+        rc = corolla_inbox_post(core->reactor.inbox, corolla_handle_job, Py_NewRef((PyObject *)handle));
     }
     if (rc < 0) {
         Py_DECREF(handle);
@@ -160,7 +161,8 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
         }
         return NULL;
     }
-    return handle;
+    corolla_handle_queued(core, handle);
+    return (PyObject *)handle;
 }
 
 /* Seconds of loop.time(), overridden or not. 0 or -1. */

@@ -100,6 +100,7 @@ before_poll(void *ctx)
 {
     LoopObject *self = ctx;
     corolla_core_leave_task(&self->head.core);
+    corolla_core_forget_contexts(&self->head.core);
     self->unlocked = PyEval_SaveThread();
 }
 
@@ -345,6 +346,7 @@ loop_tp_clear(PyObject *obj)
     if (!corolla_core_is_running(loop_core(obj))) {
         loop_release(self);
     }
+    corolla_core_forget_contexts(loop_core(obj));
     Py_CLEAR(self->exception_handler);
     Py_CLEAR(self->task_factory);
     Py_CLEAR(self->default_executor);

@@ -170,6 +170,7 @@ run_turns(LoopObject *self)
         if (corolla_ring_count(&core->reactor.ring) == 0) {
             /* This turn may sleep. Leaving drops references, and what that queues is to be seen before. */
             corolla_core_leave_task(core);
+            corolla_core_forget_contexts(core);
         }
         int rc = corolla_reactor_turn(&core->reactor);
         if (rc < 0) {
@@ -225,6 +226,8 @@ run_forever(PyObject *obj)
     core->reactor.stopping = false;
     core->running = false;
     core->thread = 0;
+    corolla_reactor_visit(&core->reactor, corolla_track_job, NULL);
+    corolla_core_forget_contexts(core);
     rc = also(rc, end_asyncgen_hooks, self);
     rc = also(rc, end_origin_tracking, self);
     Py_DECREF(obj);

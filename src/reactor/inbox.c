@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { FIRST_CAPACITY = 64, KEPT_CAPACITY = 4096 };
+enum { FIRST_CAPACITY = 64, KEPT_CAPACITY = 16384 };
 
 corolla_inbox *
 corolla_inbox_new(void)

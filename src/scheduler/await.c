@@ -1,4 +1,4 @@
-/* The objects behind await.h, and how iterators end. */
+/* The objects behind await.h. */
 #include "await.h"
 
 #include <string.h>
@@ -6,44 +6,7 @@
 #include "callback.h"
 #include "freelist.h"
 
-/* ---- How iterators end ------------------------------------------------------------------- */
-
-void
-corolla_set_stop_iteration(PyObject *value)
-{
-    if (value == Py_None) {
-        Py_DECREF(value);
-        return; /* a tp_iternext that gives NULL and no exception means StopIteration() */
-    }
-    if (!PyTuple_Check(value) && !PyExceptionInstance_Check(value)) {
-        PyErr_SetObject(PyExc_StopIteration, value);
-    }
-    else {
-        /* PyErr_SetObject() would take these for the arguments, or for the exception itself. */
-        PyObject *exc = PyObject_CallOneArg(PyExc_StopIteration, value);
-        if (exc != NULL) {
-            PyErr_SetObject(PyExc_StopIteration, exc);
-            Py_DECREF(exc);
-        }
-    }
-    Py_DECREF(value);
-}
-
-PyObject *
-corolla_fetch_stop_iteration(void)
-{
-    if (!PyErr_Occurred()) {
-        return Py_NewRef(Py_None);
-    }
-    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
-        return NULL;
-    }
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *value = ((PyStopIterationObject *)exc)->value;
-    value = Py_NewRef(value != NULL ? value : Py_None);
-    Py_DECREF(exc);
-    return value;
-}
+/* ---- What throw() is given --------------------------------------------------------------- */
 
 int
 corolla_warn_throw(Py_ssize_t nargs)
@@ -351,6 +314,7 @@ coro_am_send(PyObject *self, PyObject *sent, PyObject **result)
     return answer;
 }
 
+/* What send() and throw() give. */
 static PyObject *
 as_python(PySendResult sent, PyObject *result)
 {
@@ -365,8 +329,11 @@ static PyObject *
 coro_iternext(PyObject *self)
 {
     PyObject *result;
-    PySendResult sent = coro_am_send(self, Py_None, &result);
-    return as_python(sent, result);
+    if (coro_am_send(self, Py_None, &result) == PYGEN_RETURN) {
+        corolla_end_iteration(((corolla_coro *)self)->state, result);
+        return NULL;
+    }
+    return result;
 }
 
 static PyObject *
@@ -374,11 +341,7 @@ coro_send(PyObject *self, PyObject *value)
 {
     PyObject *result;
     PySendResult sent = coro_am_send(self, value, &result);
-    result = as_python(sent, result);
-    if (result == NULL && !PyErr_Occurred()) {
-        PyErr_SetNone(PyExc_StopIteration);
-    }
-    return result;
+    return as_python(sent, result);
 }
 
 /* Passes the exception being raised to what is awaited, if that is not a future of ours (those are just let
@@ -449,11 +412,7 @@ coro_throw_raised(corolla_coro *co)
     }
     PySendResult sent = coro_resume(co, value, &result);
     Py_XDECREF(value);
-    result = as_python(sent, result);
-    if (result == NULL && !PyErr_Occurred()) {
-        PyErr_SetNone(PyExc_StopIteration);
-    }
-    return result;
+    return as_python(sent, result);
 }
 
 static PyObject *

@@ -13,20 +13,22 @@ callback_new(corolla_state *state)
     }
     corolla_callback *cb = (corolla_callback *)self;
     cb->state = state;
-    cb->callable = cb->context = cb->future = cb->arg = NULL;
+    cb->callable = cb->future = cb->arg = NULL;
+    cb->queued = (corolla_queued){0};
     cb->fn = NULL;
     return cb;
 }
 
 PyObject *
-corolla_callback_new(corolla_state *state, PyObject *callable, PyObject *context)
+corolla_callback_new(corolla_state *state, PyObject *callable, corolla_queued queued)
 {
     corolla_callback *cb = callback_new(state);
     if (cb == NULL) {
+        Py_DECREF(queued.context);
         return NULL;
     }
     cb->callable = Py_NewRef(callable);
-    cb->context = Py_NewRef(context);
+    cb->queued = queued;
     PyObject_GC_Track(cb);
     return (PyObject *)cb;
 }
@@ -57,7 +59,8 @@ callback_report(corolla_callback *cb, corolla_core *core)
                                      cb->state->s.future, cb->future);
     }
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *handle = corolla_handle_new(core, cb->callable, &cb->future, 1, cb->context);
+    PyObject *context = corolla_own_context(&cb->queued);
+    PyObject *handle = context == NULL ? NULL : corolla_handle_new(core, cb->callable, &cb->future, 1, context);
     if (handle == NULL) {
         PyErr_WriteUnraisable(cb->future);
         Py_DECREF(exc);
@@ -76,7 +79,9 @@ callback_call(corolla_callback *cb)
         return cb->fn(cb->future, cb->arg);
     }
     PyObject *stack[2] = {NULL, cb->future};
-    PyObject *result = corolla_call_in(cb->context, cb->callable, stack + 1, 1);
+    corolla_core *core = ((corolla_future *)cb->future)->core;
+    PyObject *result =
+        corolla_call_queued(core, &cb->queued, cb->callable, stack + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET);
     if (result == NULL) {
         return -1;
     }
@@ -166,7 +171,7 @@ callback_traverse(PyObject *self, visitproc visit, void *arg)
     corolla_callback *cb = (corolla_callback *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(cb->callable);
-    Py_VISIT(cb->context);
+    Py_VISIT(cb->queued.context);
     Py_VISIT(cb->future);
     Py_VISIT(cb->arg);
     return 0;
@@ -177,7 +182,7 @@ callback_clear(PyObject *self)
 {
     corolla_callback *cb = (corolla_callback *)self;
     Py_CLEAR(cb->callable);
-    Py_CLEAR(cb->context);
+    Py_CLEAR(cb->queued.context);
     Py_CLEAR(cb->future);
     Py_CLEAR(cb->arg);
     return 0;

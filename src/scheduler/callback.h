@@ -6,15 +6,16 @@
 
 typedef struct corolla_callback {
     PyObject_HEAD
-    corolla_state *state; /* borrowed */
-    PyObject *callable;   /* owned; NULL for a C one */
-    PyObject *context;    /* owned */
-    PyObject *future;     /* owned, from the moment it is queued as a job */
-    corolla_done_fn fn;   /* of a C one */
-    PyObject *arg;        /* owned, or NULL */
+    corolla_state *state;  /* borrowed */
+    PyObject *callable;    /* owned; NULL for a C one */
+    corolla_queued queued; /* owns its context; that is NULL for a C one */
+    PyObject *future;      /* owned, from the moment it is queued as a job */
+    corolla_done_fn fn;    /* of a C one */
+    PyObject *arg;         /* owned, or NULL */
 } corolla_callback;
 
-PyObject *corolla_callback_new(corolla_state *state, PyObject *callable, PyObject *context);
+/* Steals queued's context, also on failure. */
+PyObject *corolla_callback_new(corolla_state *state, PyObject *callable, corolla_queued queued);
 /* Steals arg, also on failure. */
 PyObject *corolla_callback_new_c(corolla_state *state, corolla_done_fn fn, PyObject *arg);
 int corolla_callback_job(void *arg);
@@ -81,7 +82,7 @@ int corolla_future_set_exception_raw(corolla_future *fut, PyObject *exc);
 
 extern PyType_Spec corolla_handle_spec, corolla_timer_handle_spec, corolla_callback_spec;
 extern PyType_Spec corolla_future_spec, corolla_future_iter_spec, corolla_task_spec, corolla_coro_type_spec,
-    corolla_coro_wrapper_spec;
+    corolla_coro_wrapper_spec, corolla_stop_spec;
 PyObject *corolla_future_iter_new(PyObject *future);
 
 /* ---- task.c and task_type.c ---------------------------------------------------------------- */
@@ -90,14 +91,25 @@ PyObject *corolla_future_iter_new(PyObject *future);
  * first step. 0 or -1. */
 int corolla_task_setup(corolla_task *task, PyObject *coro, PyObject *name, PyObject *context, bool eager);
 void corolla_task_unlink(corolla_task *task);
+/* Tells the collector of it, if it does not know. */
+static inline void
+corolla_task_track(corolla_task *task)
+{
+    if (task->untracked) {
+        task->untracked = false;
+        PyObject_GC_Track(task);
+    }
+}
 int corolla_task_clear(PyObject *self);
 /* New reference to the name. */
 PyObject *corolla_task_name(corolla_task *task);
 
-/* ---- await.c ------------------------------------------------------------------------------- */
+/* ---- await.c and stop_iteration.c ------------------------------------------------------------------------------- */
 
-/* Raises StopIteration(value) where an iterator has returned; nothing for None. Steals value. */
+/* Raises StopIteration(value). Steals value. */
 void corolla_set_stop_iteration(PyObject *value);
+/* The same where a tp_iternext ends, which needs raise nothing for None; see stop_iteration.c. */
+void corolla_end_iteration(corolla_state *state, PyObject *value);
 /* Raises what throw(type, value, traceback) was given; the last two may be NULL. 0, or -1 with the TypeError it
  * deserves instead. */
 int corolla_set_thrown(PyObject *type, PyObject *value, PyObject *tb);

@@ -21,7 +21,7 @@ typedef struct nest {
 } nest;
 
 typedef struct corolla_freelists {
-    freelist handles, timers, futures, tasks, iters, callbacks, coros;
+    freelist handles, timers, futures, tasks, iters, callbacks, coros, stops;
     nest dying_futures, dying_handles;
 } corolla_freelists;
 

@@ -161,13 +161,13 @@ tell(corolla_future *fut, PyObject *waiter)
             context = NULL;
         }
         else {
-            callable = Py_NewRef(cb->callable);
-            context = cb->context;
+            context = corolla_own_context(&cb->queued);
+            callable = context == NULL ? NULL : Py_NewRef(cb->callable);
         }
     }
     else {
         callable = corolla_task_wakeup_callable(waiter);
-        context = ((corolla_task *)waiter)->context;
+        context = ((corolla_task *)waiter)->queued.context;
     }
     PyObject *handle = NULL;
     if (callable != NULL) {

@@ -56,7 +56,7 @@ future_iter_next(PyObject *self)
     case PYGEN_NEXT:
         return result;
     case PYGEN_RETURN:
-        corolla_set_stop_iteration(result);
+        corolla_end_iteration(((FutureIter *)self)->state, result);
         return NULL;
     default:
         return NULL;
@@ -73,9 +73,6 @@ future_iter_send(PyObject *self, PyObject *value)
         return result;
     case PYGEN_RETURN:
         corolla_set_stop_iteration(result);
-        if (!PyErr_Occurred()) {
-            PyErr_SetNone(PyExc_StopIteration);
-        }
         return NULL;
     default:
         return NULL;

@@ -176,9 +176,9 @@ future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs
         return NULL;
     }
     PyObject *context = given[1];
+    corolla_queued queued = {0};
     if (context == NULL || context == Py_None) {
-        context = PyContext_CopyCurrent();
-        if (context == NULL) {
+        if (corolla_queue_context(fut->core, &queued) < 0) {
             return NULL;
         }
     }
@@ -187,10 +187,9 @@ future_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs
         return NULL;
     }
     else {
-        Py_INCREF(context);
+        queued.context = Py_NewRef(context);
     }
-    PyObject *cb = corolla_callback_new(fut->state, given[0], context);
-    Py_DECREF(context);
+    PyObject *cb = corolla_callback_new(fut->state, given[0], queued);
     if (cb == NULL) {
         return NULL;
     }
@@ -457,12 +456,16 @@ get_callbacks(PyObject *self, void *unused)
         PyObject *callable, *context;
         if (Py_IS_TYPE(waiter, fut->state->callback_type)) {
             corolla_callback *cb = (corolla_callback *)waiter;
+            context = corolla_own_context(&cb->queued);
+            if (context == NULL && PyErr_Occurred()) {
+                Py_DECREF(list);
+                return NULL;
+            }
             callable = Py_NewRef(cb->callable != NULL ? cb->callable : waiter);
-            context = cb->context != NULL ? cb->context : Py_None;
         }
         else {
             callable = corolla_task_wakeup_callable(waiter);
-            context = ((corolla_task *)waiter)->context;
+            context = ((corolla_task *)waiter)->queued.context; /* its own: it has begun */
         }
         PyObject *pair = callable == NULL ? NULL : PyTuple_Pack(2, callable, context != NULL ? context : Py_None);
         Py_XDECREF(callable);

@@ -28,8 +28,11 @@ handle_fill(corolla_handle *h, corolla_core *core, PyObject *callback, PyObject 
     h->shown = NULL;
     h->nargs = 0;
     h->cancelled = false;
-    h->context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
-    if (h->context == NULL) {
+    h->untracked = true;
+    if (context != NULL) {
+        h->queued = (corolla_queued){Py_NewRef(context), false};
+    }
+    else if (corolla_queue_context(core, &h->queued) < 0) {
         return -1;
     }
     if (nargs <= COROLLA_INLINE_ARGS) {
@@ -56,8 +59,18 @@ handle_fill(corolla_handle *h, corolla_core *core, PyObject *callback, PyObject 
     return 0;
 }
 
-PyObject *
-corolla_handle_new(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+static void
+handle_track(corolla_handle *h)
+{
+    if (h->untracked) {
+        h->untracked = false;
+        PyObject_GC_Track(h);
+    }
+}
+
+corolla_handle *
+corolla_handle_new_untracked(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *context)
 {
     corolla_state *state = core->state;
     PyObject *self = freelist_new(state, &state->freelists->handles, state->handle_type);
@@ -66,27 +79,56 @@ corolla_handle_new(corolla_core *core, PyObject *callback, PyObject *const *args
     }
     corolla_handle *h = (corolla_handle *)self;
     h->timer = false;
-    int rc = handle_fill(h, core, callback, args, nargs, context);
-    PyObject_GC_Track(self);
-    if (rc < 0) {
+    if (handle_fill(h, core, callback, args, nargs, context) < 0) {
         Py_DECREF(self);
         return NULL;
     }
-    return self;
+    return h;
+}
+
+void
+corolla_handle_queued(corolla_core *core, corolla_handle *h)
+{
+    if (!core->running) {
+        handle_track(h);
+    }
+}
+
+void
+corolla_track_job(corolla_job_fn fn, void *arg, void *unused)
+{
+    (void)unused;
+    if (fn == corolla_handle_job) {
+        handle_track(arg);
+    }
+    else if (fn == corolla_task_step_job) {
+        corolla_task_track(arg);
+    }
+}
+
+PyObject *
+corolla_handle_new(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+{
+    corolla_handle *h = corolla_handle_new_untracked(core, callback, args, nargs, context);
+    if (h != NULL) {
+        handle_track(h);
+    }
+    return (PyObject *)h;
 }
 
 PyObject *
 corolla_call_soon(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
-    PyObject *handle = corolla_handle_new(core, callback, args, nargs, context);
-    if (handle == NULL) {
+    corolla_handle *h = corolla_handle_new_untracked(core, callback, args, nargs, context);
+    if (h == NULL) {
         return NULL;
     }
-    if (corolla_core_post(core, corolla_handle_job, Py_NewRef(handle)) < 0) {
-        Py_DECREF(handle);
+    if (corolla_core_post(core, corolla_handle_job, Py_NewRef((PyObject *)h)) < 0) {
+        Py_DECREF(h);
         return NULL;
     }
-    return handle;
+    corolla_handle_queued(core, h);
+    return (PyObject *)h;
 }
 
 PyObject *
@@ -109,7 +151,6 @@ corolla_call_at(corolla_core *core, double when, PyObject *callback, PyObject *c
     th->scheduled = false;
     corolla_timer_init(&th->timer, corolla_handle_job, self);
     int rc = handle_fill(&th->handle, core, callback, args, nargs, context);
-    PyObject_GC_Track(self);
     if (rc == 0) {
         rc = corolla_core_check_closed(core); /* making the handle may have run code of others */
     }
@@ -122,6 +163,7 @@ corolla_call_at(corolla_core *core, double when, PyObject *callback, PyObject *c
     }
     Py_INCREF(self); /* the heap's */
     th->scheduled = true;
+    corolla_handle_queued(core, &th->handle);
     return self;
 }
 
@@ -227,33 +269,28 @@ corolla_handle_report(corolla_handle *h)
     return rc;
 }
 
-/* Calls a handle that holds its own reference to itself for the while. */
+/* Calls a handle that the caller holds a reference to. */
 static int
-handle_call(corolla_handle *h)
+handle_call(corolla_handle *h, corolla_core *core)
 {
     /* The callback may cancel its own handle: what is called has references of its own. */
     PyObject *callback = Py_NewRef(h->callback);
-    PyObject *context = h->context;
-    PyObject *result = NULL;
+    PyObject *result;
     if (h->more == NULL) {
         PyObject *stack[COROLLA_INLINE_ARGS + 1];
         uint8_t nargs = h->nargs;
         for (uint8_t i = 0; i < nargs; i++) {
             stack[i + 1] = Py_NewRef(h->args[i]);
         }
-        result = corolla_call_in(context, callback, stack + 1, nargs);
+        result = corolla_call_queued(core, &h->queued, callback, stack + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET);
         for (uint8_t i = 0; i < nargs; i++) {
             Py_DECREF(stack[i + 1]);
         }
     }
     else {
         PyObject *more = Py_NewRef(h->more);
-        if (PyContext_Enter(context) == 0) {
-            result = PyObject_CallObject(callback, more);
-            if (PyContext_Exit(context) < 0) {
-                Py_CLEAR(result);
-            }
-        }
+        result =
+            corolla_call_queued(core, &h->queued, callback, &PyTuple_GET_ITEM(more, 0), (size_t)PyTuple_GET_SIZE(more));
         Py_DECREF(more);
     }
     int rc = 0;
@@ -280,14 +317,14 @@ corolla_handle_run_timed(corolla_handle *h, corolla_core *core)
         PyObject *outer = core->current_handle;
         int64_t begin = corolla_clock();
         core->current_handle = (PyObject *)h;
-        rc = handle_call(h);
+        rc = handle_call(h, core);
         core->current_handle = outer;
         if (rc == 0) {
             rc = corolla_core_report_slow(core, (PyObject *)h, corolla_clock() - begin);
         }
     }
     else {
-        rc = handle_call(h);
+        rc = handle_call(h, core);
     }
     Py_DECREF(h);
     return rc;
@@ -317,6 +354,16 @@ corolla_handle_run(corolla_handle *h)
     return corolla_handle_run_timed(h, core);
 }
 
+/* Drops the queue's reference. */
+static void
+handle_release(corolla_handle *h)
+{
+    if (Py_REFCNT(h) > 1) {
+        handle_track(h); /* nothing holds it for sure any more */
+    }
+    Py_DECREF(h);
+}
+
 int
 corolla_handle_job(void *arg)
 {
@@ -327,7 +374,7 @@ corolla_handle_job(void *arg)
         th->scheduled = false;
     }
     int rc = corolla_handle_run(h);
-    Py_DECREF(h);
+    handle_release(h);
     return rc;
 }
 
@@ -367,7 +414,7 @@ corolla_handle_cancel(corolla_handle *h)
     }
     handle_drop_call(h);
     if (owed) {
-        Py_DECREF(h);
+        handle_release(h);
     }
 }
 
@@ -380,7 +427,7 @@ corolla_handle_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(h->loop);
     Py_VISIT(h->callback);
-    Py_VISIT(h->context);
+    Py_VISIT(h->queued.context);
     Py_VISIT(h->more);
     Py_VISIT(h->source_traceback);
     for (uint8_t i = 0; i < h->nargs; i++) {
@@ -394,7 +441,7 @@ corolla_handle_clear(PyObject *self)
 {
     corolla_handle *h = (corolla_handle *)self;
     handle_drop_call(h);
-    Py_CLEAR(h->context);
+    Py_CLEAR(h->queued.context);
     Py_CLEAR(h->source_traceback);
     Py_CLEAR(h->shown);
     return 0;

@@ -69,7 +69,7 @@ handle_init_common(corolla_handle *h, PyObject *callback, PyObject *args, PyObje
     }
     h->callback = Py_NewRef(callback);
     h->more = more;
-    h->context = ctx;
+    h->queued.context = ctx;
     h->source_traceback = stack;
     h->loop = Py_NewRef(loop);
     return 0;
@@ -117,6 +117,7 @@ check_whole(corolla_handle *h)
 }
 
 static PyObject *timer_handle_when(PyObject *self, PyObject *unused);
+static PyObject *handle_get_ctx(PyObject *self, void *unused);
 
 static PyObject *
 handle_repr(PyObject *self)
@@ -224,7 +225,7 @@ handle_get_context(PyObject *self, PyObject *unused)
     if (check_whole(h) < 0) {
         return NULL;
     }
-    return Py_NewRef(h->context != NULL ? h->context : Py_None); /* NULL once the collector has cleared it */
+    return handle_get_ctx(self, NULL);
 }
 
 PyDoc_STRVAR(
@@ -294,7 +295,10 @@ handle_get_ctx(PyObject *self, void *unused)
 {
     (void)unused;
     corolla_handle *h = (corolla_handle *)self;
-    return Py_NewRef(h->context == NULL ? Py_None : h->context);
+    if (h->queued.context == NULL) {
+        Py_RETURN_NONE; /* the collector has cleared it */
+    }
+    return Py_XNewRef(corolla_own_context(&h->queued));
 }
 
 /* isinstance(h, asyncio.Handle) holds: see docs/architecture.md, "Being an asyncio object". */

@@ -95,6 +95,7 @@ corolla_scheduler_init(PyObject *module, corolla_state *state)
         add_type(module, &state->task_type, &corolla_task_spec, state->future_type, true) < 0 ||
         add_type(module, &state->coro_wrapper_type, &corolla_coro_wrapper_spec, NULL, false) < 0 ||
         add_type(module, &state->coroutine_type, &corolla_coro_type_spec, NULL, false) < 0 ||
+        add_type(module, &state->stop_type, &corolla_stop_spec, (PyTypeObject *)PyExc_StopIteration, false) < 0 ||
         corolla_eager_init(module, state) < 0) {
         return -1;
     }
@@ -125,5 +126,6 @@ corolla_scheduler_free(corolla_state *state)
     free_list(&lists->iters);
     free_list(&lists->callbacks);
     free_list(&lists->coros);
+    free_list(&lists->stops);
     PyMem_Free(lists);
 }

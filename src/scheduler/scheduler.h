@@ -34,6 +34,10 @@ typedef struct corolla_core {
                              which owns it; NULL when none is (task.c) */
     PyObject *current_handle; /* borrowed: in debug mode, the Handle that runs, or NULL */
     PyObject *entered;        /* owned: the context of the last task step, still entered; or NULL */
+    PyObject *snapshot;       /* owned, or NULL: context.c */
+    void *snapshot_mapping;   /* borrowed from snapshot */
+    PyObject *scratch;        /* owned, or NULL: a copy of snapshot */
+    bool spare;               /* entered is another one, and nobody's */
     unsigned long thread;     /* PyThread_get_thread_ident() of the thread that runs it, 0 when none does */
     pid_t pid;                /* of the process that made it */
     unsigned forks;           /* how many forks lay behind this process when the run began */
@@ -61,6 +65,10 @@ corolla_core_of(corolla_state *state, PyObject *loop)
 
 /* Jobs whose arg is an owned reference to a Python object, for the collector. */
 bool corolla_job_owns_object(corolla_job_fn fn);
+/* A handle or a new task that a running loop has queued lives until it has run, whatever refers to it: the run holds
+ * the loop. So the collector need not walk it; most are gone before it would have. It is told of those that outlive
+ * their job, and, by this (a corolla_visit_fn), of those that are left when the run ends. */
+void corolla_track_job(corolla_job_fn fn, void *arg, void *unused);
 /* Posts {fn, arg}; steals arg, also on failure. 0, or -1 with RuntimeError('Event loop is closed') or
  * MemoryError. */
 int corolla_core_post(corolla_core *core, corolla_job_fn fn, PyObject *arg);
@@ -78,6 +86,39 @@ int corolla_core_check_thread(corolla_core *core);
 /* RuntimeError('Event loop is closed') if it is. 0 or -1. */
 int corolla_core_check_closed(corolla_core *core);
 
+/* ---- Contexts ---------------------------------------------------------------------------- */
+
+/* What something that is queued will run in. */
+typedef struct corolla_queued {
+    PyObject *context; /* owned */
+    bool shared;       /* it is a snapshot, which nobody may enter or see */
+} corolla_queued;
+
+/* Sets *queued to the current context as it is now. core may be NULL. 0 or -1. */
+int corolla_queue_context(corolla_core *core, corolla_queued *queued);
+/* The context to be seen: no longer shared. Borrowed, or NULL with an exception. */
+PyObject *corolla_own_context(corolla_queued *queued);
+/* Calls callback in it, as corolla_call_in() does. The owner of queued must outlive the call. core may be NULL. */
+PyObject *corolla_call_queued(corolla_core *core, corolla_queued *queued, PyObject *callback, PyObject *const *args,
+                              size_t nargs);
+/* Calls callback in context; nargs as PyObject_Vectorcall() has it. Result, new reference, or NULL. */
+PyObject *corolla_call_in(PyObject *context, PyObject *callback, PyObject *const *args, size_t nargs);
+/* What is in queued will be entered and kept: it is shared no longer. 0 or -1. */
+int corolla_borrow_context(corolla_core *core, corolla_queued *queued);
+/* The context that is entered on the loop is done with by its task: it may be lent again. */
+void corolla_give_back_entered(corolla_core *core, corolla_queued *queued);
+/* Leaves the context that is entered. 0 or -1. */
+int corolla_core_exit_context(corolla_core *core);
+/* Before anything that may wait, and when the run ends: what was kept for the next that is queued or run is dropped. */
+void corolla_core_forget_contexts_slow(corolla_core *core);
+static inline void
+corolla_core_forget_contexts(corolla_core *core)
+{
+    if (core->snapshot != NULL) {
+        corolla_core_forget_contexts_slow(core);
+    }
+}
+
 /* ---- Handles ----------------------------------------------------------------------------- */
 
 enum { COROLLA_INLINE_ARGS = 4 };
@@ -88,12 +129,13 @@ typedef struct corolla_handle {
     corolla_state *state;                /* borrowed */
     PyObject *loop;                      /* owned */
     PyObject *callback;                  /* owned; NULL once cancelled */
-    PyObject *context;                   /* owned */
+    corolla_queued queued;               /* owns its context */
     PyObject *more;                      /* owned: tuple of the arguments when there are more than fit inline */
     PyObject *args[COROLLA_INLINE_ARGS]; /* owned, each */
     PyObject *source_traceback;          /* owned, or NULL */
     PyObject *shown;                     /* owned: in debug mode, the repr it had when it was cancelled */
     uint8_t nargs;                       /* inline ones */
+    bool untracked;                      /* the collector does not know it: corolla_track_job() */
     bool cancelled;
     bool timer; /* a TimerHandle */
 } corolla_handle;
@@ -109,6 +151,10 @@ typedef struct corolla_timer_handle {
 /* A new handle, not queued. context NULL: a copy of the current one. New reference or NULL. */
 PyObject *corolla_handle_new(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                              PyObject *context);
+/* The same, unknown to the collector: the caller queues it and then calls the second. */
+corolla_handle *corolla_handle_new_untracked(corolla_core *core, PyObject *callback, PyObject *const *args,
+                                             Py_ssize_t nargs, PyObject *context);
+void corolla_handle_queued(corolla_core *core, corolla_handle *handle);
 /* call_soon without its checks: makes the handle and queues it. New reference or NULL. */
 PyObject *corolla_call_soon(corolla_core *core, PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                             PyObject *context);
@@ -213,7 +259,7 @@ int corolla_any_unwatch(corolla_state *state, PyObject *future, PyObject *callba
 typedef struct corolla_task {
     corolla_future future;
     PyObject *coro;                   /* owned; NULL once finished */
-    PyObject *context;                /* owned */
+    corolla_queued queued;            /* owns its context; shared before the first step, and after the last if it can */
     PyObject *name;                   /* owned; NULL while it is Task-<number> */
     PyObject *fut_waiter;             /* owned: what it waits on */
     struct corolla_task *prev, *next; /* borrowed: the interpreter's list of tasks that are not done */
@@ -222,6 +268,7 @@ typedef struct corolla_task {
     bool must_cancel;
     bool log_destroy_pending;
     bool linked;
+    bool untracked; /* the collector does not know it: corolla_track_job() */
 } corolla_task;
 
 /* A new Task, its first step queued. name and context may be NULL. New reference or NULL. */
@@ -239,12 +286,6 @@ corolla_core_leave_task(corolla_core *core)
         corolla_core_leave_task_slow(core);
     }
 }
-
-/* ---- Contexts ---------------------------------------------------------------------------- */
-
-/* Calls callback in context. args[-1] must be scratch space (PY_VECTORCALL_ARGUMENTS_OFFSET). Result, new
- * reference, or NULL. */
-PyObject *corolla_call_in(PyObject *context, PyObject *callback, PyObject *const *args, size_t nargs);
 
 /* ---- Reports ----------------------------------------------------------------------------- */
 

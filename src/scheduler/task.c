@@ -132,13 +132,9 @@ void
 corolla_core_leave_task_slow(corolla_core *core)
 {
     PyObject *raised = PyErr_GetRaisedException();
-    PyObject *context = core->entered, *previous = NULL;
-    core->entered = NULL;
-    if (context != NULL) {
-        if (PyContext_Exit(context) < 0) {
-            PyErr_WriteUnraisable(core->loop);
-        }
-        Py_DECREF(context);
+    PyObject *previous = NULL;
+    if (core->entered != NULL && corolla_core_exit_context(core) < 0) {
+        PyErr_WriteUnraisable(core->loop);
     }
     if (core->shown != NULL) {
         core->shown = NULL;
@@ -157,9 +153,16 @@ static void
 leave_task(corolla_task *task)
 {
     corolla_core *core = task->future.core;
-    /* Where call_soon() is somebody's own, code of theirs runs between steps. */
-    if (core != NULL && (task->future.status != COROLLA_PENDING || (core->overridden & COROLLA_OWN_CALL_SOON))) {
-        corolla_core_leave_task(core);
+    if (core != NULL) {
+        bool done = task->future.status != COROLLA_PENDING;
+        if (done) {
+            corolla_give_back_entered(core, &task->queued);
+        }
+        /* Where call_soon() is somebody's own, code of theirs runs between steps. And a task that is done and that
+         * nobody waits for, but its job and asyncio's dict, goes at once, with no task current. */
+        if ((core->overridden & COROLLA_OWN_CALL_SOON) || (done && Py_REFCNT(task) <= 2)) {
+            corolla_core_leave_task(core);
+        }
     }
 #if PY_VERSION_HEX < 0x030E0000
     if (core != NULL) {
@@ -203,25 +206,23 @@ static int
 enter_context(corolla_task *task)
 {
     corolla_core *core = task->future.core;
-    if (core == NULL) {
-        return PyContext_Enter(task->context);
-    }
-    if (core->entered == task->context) {
-        return 0;
-    }
-    if (core->entered != NULL) {
-        PyObject *old = core->entered;
-        core->entered = NULL;
-        int rc = PyContext_Exit(old);
-        Py_DECREF(old);
-        if (rc < 0) {
-            return -1;
-        }
-    }
-    if (PyContext_Enter(task->context) < 0) {
+    if (task->queued.shared && corolla_borrow_context(core, &task->queued) < 0) {
         return -1;
     }
-    core->entered = Py_NewRef(task->context);
+    PyObject *context = task->queued.context;
+    if (core == NULL) {
+        return PyContext_Enter(context);
+    }
+    if (core->shown != NULL && core->shown != (PyObject *)task && Py_REFCNT(core->shown) == 1) {
+        corolla_core_leave_task(core); /* it ends here, with no task current */
+    }
+    if (core->entered == context) {
+        return 0;
+    }
+    if ((core->entered != NULL && corolla_core_exit_context(core) < 0) || PyContext_Enter(context) < 0) {
+        return -1;
+    }
+    core->entered = Py_NewRef(context);
     return 0;
 }
 
@@ -234,7 +235,7 @@ step_in_context(corolla_task *task, PyObject *exc)
         return report_step(task);
     }
     int rc = task_step(task, exc);
-    if (task->future.core == NULL && PyContext_Exit(task->context) < 0) {
+    if (task->future.core == NULL && PyContext_Exit(task->queued.context) < 0) {
         rc = -1;
     }
     return rc < 0 ? report_step(task) : 0;
@@ -260,8 +261,12 @@ timed_step(corolla_task *task, PyObject *exc)
 int
 corolla_task_step_job(void *arg)
 {
-    int rc = timed_step(arg, NULL);
-    Py_DECREF((PyObject *)arg);
+    corolla_task *task = arg;
+    int rc = timed_step(task, NULL);
+    if (Py_REFCNT(task) > 1) {
+        corolla_task_track(task); /* the first step: nothing holds it for sure any more */
+    }
+    Py_DECREF(task);
     return rc;
 }
 
@@ -326,7 +331,10 @@ queue_step(corolla_task *task, PyObject *exc)
     if (step == NULL) {
         return -1;
     }
-    PyObject *handle = corolla_foreign_call_soon(task->future.state, task->future.loop, step, exc, task->context);
+    PyObject *handle = NULL;
+    if (corolla_own_context(&task->queued) != NULL) {
+        handle = corolla_foreign_call_soon(task->future.state, task->future.loop, step, exc, task->queued.context);
+    }
     Py_DECREF(step);
     if (handle == NULL) {
         return -1;
@@ -493,7 +501,7 @@ await_foreign(corolla_task *task, PyObject *result, PyObject *blocking)
     if (wakeup == NULL || names == NULL) {
         goto fail;
     }
-    PyObject *stack[3] = {result, wakeup, task->context};
+    PyObject *stack[3] = {result, wakeup, task->queued.context};
     added = PyObject_VectorcallMethod(state->s.add_done_callback, stack, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
     if (added == NULL) {
         goto fail;
@@ -622,10 +630,10 @@ start_eagerly(corolla_task *task)
         return -1;
     }
     task_link(task);
-    int rc = PyContext_Enter(task->context);
+    int rc = PyContext_Enter(task->queued.context);
     if (rc == 0) {
         rc = run_coroutine(task, NULL);
-        if (PyContext_Exit(task->context) < 0) {
+        if (PyContext_Exit(task->queued.context) < 0) {
             rc = -1;
         }
     }
@@ -688,9 +696,9 @@ corolla_task_setup(corolla_task *task, PyObject *coro, PyObject *name, PyObject 
     if (check_coroutine(state, coro) < 0) {
         return -1;
     }
+    corolla_queued queued = {0};
     if (context == NULL || context == Py_None) {
-        context = PyContext_CopyCurrent();
-        if (context == NULL) {
+        if (corolla_queue_context(eager ? NULL : task->future.core, &queued) < 0) {
             return -1;
         }
     }
@@ -699,9 +707,11 @@ corolla_task_setup(corolla_task *task, PyObject *coro, PyObject *name, PyObject 
         return -1;
     }
     else {
-        Py_INCREF(context);
+        queued.context = Py_NewRef(context);
     }
-    Py_XSETREF(task->context, context);
+    context = task->queued.context;
+    task->queued = queued;
+    Py_XDECREF(context); /* __init__ called again */
     if (name == NULL || name == Py_None) {
         task->number = ++state->task_names;
     }
@@ -743,11 +753,18 @@ corolla_task_new(corolla_core *core, PyObject *coro, PyObject *name, PyObject *c
     task->future.is_task = true;
     task->future.loop = Py_NewRef(core->loop);
     task->future.core = core;
-    PyObject_GC_Track(self);
+    task->untracked = true;
+    bool queued = !eager && core->running && has_native_loop(task);
+    if (!queued) {
+        corolla_task_track(task);
+    }
     if ((core->debug && corolla_future_trace(&task->future) < 0) ||
         corolla_task_setup(task, coro, name, context, eager) < 0) {
         Py_DECREF(self);
         return NULL;
+    }
+    if (!core->running || !has_native_loop(task)) {
+        corolla_task_track(task);
     }
     return self;
 }

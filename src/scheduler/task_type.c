@@ -84,7 +84,7 @@ task_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
     corolla_task *task = (corolla_task *)self;
     Py_VISIT(task->coro);
-    Py_VISIT(task->context);
+    Py_VISIT(task->queued.context);
     Py_VISIT(task->name);
     Py_VISIT(task->fut_waiter);
     return corolla_future_traverse(self, visit, arg);
@@ -95,7 +95,7 @@ corolla_task_clear(PyObject *self)
 {
     corolla_task *task = (corolla_task *)self;
     Py_CLEAR(task->coro);
-    Py_CLEAR(task->context);
+    Py_CLEAR(task->queued.context);
     Py_CLEAR(task->name);
     Py_CLEAR(task->fut_waiter);
     return corolla_future_clear(self);
@@ -277,7 +277,7 @@ task_get_context(PyObject *self, PyObject *unused)
 {
     (void)unused;
     corolla_task *task = (corolla_task *)self;
-    return Py_NewRef(task->context != NULL ? task->context : Py_None);
+    return task->queued.context == NULL ? Py_NewRef(Py_None) : Py_XNewRef(corolla_own_context(&task->queued));
 }
 
 PyDoc_STRVAR(

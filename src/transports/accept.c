@@ -21,7 +21,7 @@ make_protocol(Server *server, PyObject *context)
 {
     PyObject *factory = Py_NewRef(server->factory);
     PyObject *none[1] = {NULL};
-    PyObject *protocol = corolla_call_in(context, factory, none + 1, 0);
+    PyObject *protocol = corolla_call_in(context, factory, none + 1, PY_VECTORCALL_ARGUMENTS_OFFSET);
     Py_DECREF(factory);
     return protocol;
 }
