@@ -93,7 +93,10 @@ class Server(_AsyncioServer):
 @final
 class ReadPipeTransport(asyncio.ReadTransport): ...
 
+@final
 class TcpTransport(asyncio.Transport): ...
+
+@final
 class WritePipeTransport(asyncio.WriteTransport): ...
 
 class EventLoop(asyncio.AbstractEventLoop):
