@@ -77,6 +77,7 @@ def test_names_of_later_pythons(python):
     assert asyncio.eager_task_factory is asyncio.tasks.eager_task_factory is corolla.eager_task_factory
     assert asyncio.create_eager_task_factory is asyncio.tasks.create_eager_task_factory
     assert asyncio.EventLoop is corolla.EventLoop
+    assert asyncio.QueueShutDown is asyncio.queues.QueueShutDown is corolla.QueueShutDown
     from asyncio import TaskGroup, create_eager_task_factory
     """)
 

@@ -10,7 +10,7 @@ import corolla
 import pytest
 
 # What newer versions have and corolla has everywhere.
-NEWER = {"EventLoop", "TaskGroup", "create_eager_task_factory", "eager_task_factory"}
+NEWER = {"EventLoop", "QueueShutDown", "TaskGroup", "create_eager_task_factory", "eager_task_factory"}
 
 # Ours, whatever else becomes so.
 OURS = {
@@ -144,7 +144,8 @@ def test_submodules_programs_use():
     assert corolla.runners.run is corolla.run
     assert corolla.events.Handle is corolla.Handle
     assert corolla.events._get_running_loop is asyncio._get_running_loop
-    assert "Queue" in corolla.queues.__all__
+    assert {"Queue", "QueueShutDown"} <= set(corolla.queues.__all__)
+    assert corolla.queues.QueueShutDown is corolla.QueueShutDown
     # A selector's loop is what is asked for by that name.
     assert corolla.unix_events.SelectorEventLoop is asyncio.SelectorEventLoop
     assert corolla.unix_events.EventLoop is corolla.EventLoop
