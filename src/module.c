@@ -83,32 +83,35 @@ module_exec(PyObject *module)
 }
 
 /* Every object of the state, once: what is visited is what is dropped. */
-#define EACH_OBJECT(X)      \
-    X(handle_type)          \
-    X(timer_handle_type)    \
-    X(future_type)          \
-    X(task_type)            \
-    X(future_iter_type)     \
-    X(callback_type)        \
-    X(coroutine_type)       \
-    X(coro_wrapper_type)    \
-    X(stop_type)            \
-    X(eager_factory_type)   \
-    X(current_tasks)        \
-    X(swap_current)         \
-    X(tcp_transport_type)   \
-    X(server_type)          \
-    X(read_pipe_type)       \
-    X(write_pipe_type)      \
-    X(stream_reader_type)   \
-    X(stream_protocol_type) \
-    X(stream_writer_type)   \
-    X(loop_base_type)       \
-    X(loop_type)            \
-    X(gather_type)          \
-    X(queue_type)           \
-    X(priority_queue_type)  \
-    X(lifo_queue_type)      \
+#define EACH_OBJECT(X)        \
+    X(handle_type)            \
+    X(timer_handle_type)      \
+    X(future_type)            \
+    X(task_type)              \
+    X(future_iter_type)       \
+    X(callback_type)          \
+    X(coroutine_type)         \
+    X(coro_wrapper_type)      \
+    X(stop_type)              \
+    X(eager_factory_type)     \
+    X(current_tasks)          \
+    X(swap_current)           \
+    X(tcp_transport_type)     \
+    X(server_type)            \
+    X(read_pipe_type)         \
+    X(write_pipe_type)        \
+    X(sendfile_protocol_type) \
+    X(sendfile_try_native)    \
+    X(sendfile_unsupported)   \
+    X(stream_reader_type)     \
+    X(stream_protocol_type)   \
+    X(stream_writer_type)     \
+    X(loop_base_type)         \
+    X(loop_type)              \
+    X(gather_type)            \
+    X(queue_type)             \
+    X(priority_queue_type)    \
+    X(lifo_queue_type)        \
     X(QueueShutDown)
 
 /* There is no m_clear: the collector breaks the cycle of module and types at the types, and until the last

@@ -63,6 +63,15 @@
     X(set_name)                  \
     X(connection_made)           \
     X(pipe)                      \
+    X(mode)                      \
+    X(seek)                      \
+    X(readinto)                  \
+    X(run_in_executor)           \
+    X(sock_sendall)              \
+    X(_sendfile_native)          \
+    X(_sock_sendfile_native)     \
+    X(_sendfile_compatible)      \
+    X(_protocol_paused)          \
     X(connection_lost)           \
     X(data_received)             \
     X(eof_received)              \
@@ -168,6 +177,8 @@
     X(asyncio_Transport, "asyncio", "Transport")                                      \
     X(asyncio_ReadTransport, "asyncio", "ReadTransport")                              \
     X(asyncio_WriteTransport, "asyncio", "WriteTransport")                            \
+    X(UnsupportedOperation, "io", "UnsupportedOperation")                             \
+    X(SendfileNotAvailableError, "asyncio", "SendfileNotAvailableError")              \
     X(FileIO, "io", "FileIO")                                                         \
     X(asyncio_Protocol, "asyncio", "Protocol")                                        \
     X(IncompleteReadError, "asyncio", "IncompleteReadError")                          \
@@ -266,8 +277,10 @@ typedef struct corolla_state {
     const struct corolla_native_protocol *stream_protocol_ops; /* borrowed: static; for stream_protocol_type exactly */
 
     /* loop/ */
-    PyTypeObject *loop_base_type; /* owned: the C part */
-    PyTypeObject *loop_type;      /* owned: EventLoop, with AbstractEventLoop among its bases */
+    PyTypeObject *loop_base_type;                         /* owned: the C part */
+    PyTypeObject *sendfile_protocol_type;                 /* owned */
+    PyObject *sendfile_try_native, *sendfile_unsupported; /* owned, each: members of asyncio's _SendfileMode */
+    PyTypeObject *loop_type;                              /* owned: EventLoop, with AbstractEventLoop among its bases */
 } corolla_state;
 
 extern struct PyModuleDef corolla_module;

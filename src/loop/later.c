@@ -22,8 +22,6 @@ later_coroutine(PyObject *loop, const corolla_coro_spec *spec)
     X(sock_recvfrom)            \
     X(sock_recvfrom_into)       \
     X(sock_sendto)              \
-    X(sock_sendfile)            \
-    X(sendfile)                 \
     X(start_tls)                \
     X(create_unix_server)       \
     X(create_unix_connection)   \

@@ -57,10 +57,11 @@ extern PyMethodDef corolla_loop_signal_methods[];   /* signals.c */
 extern PyMethodDef corolla_loop_name_methods[];     /* names.c: getaddrinfo getnameinfo */
 extern PyMethodDef
     corolla_loop_sock_methods[]; /* sock.c: sock_recv sock_recv_into sock_sendall sock_connect sock_accept */
-extern PyMethodDef corolla_loop_connect_methods[]; /* connect.c: create_connection */
-extern PyMethodDef corolla_loop_serve_methods[];   /* serve.c: create_server */
-extern PyMethodDef corolla_loop_pipe_methods[];    /* pipes.c: connect_read_pipe connect_write_pipe */
-extern PyMethodDef corolla_loop_later_methods[];   /* later.c: what is not there yet raises NotImplementedError */
+extern PyMethodDef corolla_loop_connect_methods[];  /* connect.c: create_connection */
+extern PyMethodDef corolla_loop_serve_methods[];    /* serve.c: create_server */
+extern PyMethodDef corolla_loop_sendfile_methods[]; /* sendfile.c: sock_sendfile sendfile */
+extern PyMethodDef corolla_loop_pipe_methods[];     /* pipes.c: connect_read_pipe connect_write_pipe */
+extern PyMethodDef corolla_loop_later_methods[];    /* later.c: what is not there yet raises NotImplementedError */
 
 /* Each file's part of close(), tp_traverse and tp_clear, harmless twice. The close parts run in this order, all
  * before corolla_reactor_close(). */
@@ -101,6 +102,8 @@ int loop_unpack_call(const corolla_signature *sig, PyObject *const *args, Py_ssi
                      PyObject *out[2], PyObject *const **rest, Py_ssize_t *count);
 /* 1 if obj is a coroutine or a coroutine function, 0 if not, -1 with an exception. */
 int loop_is_coroutine(corolla_state *state, PyObject *obj);
+/* sendfile_fallback.c: what the module needs of it. 0 or -1. */
+int loop_sendfile_init(PyObject *module, corolla_state *state);
 /* asyncgens.c: the hooks that run.c sets around run_forever(). Each a METH_O function. */
 PyObject *loop_asyncgen_firstiter(PyObject *loop, PyObject *agen);
 PyObject *loop_asyncgen_finalizer(PyObject *loop, PyObject *agen);

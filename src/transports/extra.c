@@ -321,6 +321,12 @@ get_start_tls_compatible(PyObject *self, void *unused)
     Py_RETURN_TRUE;
 }
 
+static PyObject *
+get_sendfile_compatible(PyObject *self, void *unused)
+{
+    return Py_NewRef(((TcpTransport *)self)->state->sendfile_try_native);
+}
+
 #define FIELD(name) ((void *)(uintptr_t)offsetof(TcpTransport, name))
 
 PyGetSetDef tcp_getset[] = {
@@ -338,6 +344,7 @@ PyGetSetDef tcp_getset[] = {
     {"_conn_lost", get_conn_lost, NULL, NULL, NULL},
     {"_high_water", get_high_water, NULL, NULL, NULL},
     {"_low_water", get_low_water, NULL, NULL, NULL},
+    {"_sendfile_compatible", get_sendfile_compatible, NULL, NULL, NULL},
     {"_start_tls_compatible", get_start_tls_compatible, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -1,8 +1,6 @@
 /* Reading: where the bytes go, and what the protocol is told. */
 #include "tcp.h"
 
-#include <errno.h>
-
 static void
 release_view(TcpTransport *t)
 {
@@ -187,12 +185,11 @@ tcp_came(corolla_stream *s, void *buf, ssize_t n)
 
 /* ---- Methods --------------------------------------------------------------------------------- */
 
-static PyObject *
-tcp_pause_reading(PyObject *self, PyObject *unused)
+void
+tcp_pause(TcpTransport *t)
 {
-    TcpTransport *t = (TcpTransport *)self;
     if (t->closing || t->paused) {
-        Py_RETURN_NONE;
+        return;
     }
     t->paused = true;
     if (!t->stream.closed) {
@@ -200,31 +197,42 @@ tcp_pause_reading(PyObject *self, PyObject *unused)
         tcp_update_hold(t);
     }
     tcp_debug(t, "%r pauses reading");
-    Py_RETURN_NONE;
 }
 
 static PyObject *
-tcp_resume_reading(PyObject *self, PyObject *unused)
+tcp_pause_reading(PyObject *self, PyObject *unused)
 {
-    TcpTransport *t = (TcpTransport *)self;
+    tcp_pause((TcpTransport *)self);
+    Py_RETURN_NONE;
+}
+
+int
+tcp_resume(TcpTransport *t)
+{
     if (t->closing || !t->paused) {
-        Py_RETURN_NONE;
+        return 0;
     }
     if (corolla_core_check_closed(t->core) < 0) {
-        return NULL;
+        return -1;
     }
     t->paused = false;
     if (t->made) { /* else it starts behind connection_made() */
         int err = corolla_stream_read(&t->stream, true);
         if (err < 0) {
             t->paused = true;
-            errno = -err;
-            return PyErr_SetFromErrno(PyExc_OSError);
+            transport_set_errno(err);
+            return -1;
         }
         tcp_update_hold(t);
     }
     tcp_debug(t, "%r resumes reading");
-    Py_RETURN_NONE;
+    return 0;
+}
+
+static PyObject *
+tcp_resume_reading(PyObject *self, PyObject *unused)
+{
+    return tcp_resume((TcpTransport *)self) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *

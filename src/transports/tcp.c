@@ -74,7 +74,8 @@ tcp_fatal_errno(TcpTransport *t, ssize_t err, const char *message)
 void
 tcp_update_hold(TcpTransport *t)
 {
-    bool hold = t->registered && !t->stream.closed && (t->stream.reading || t->stream.queued > 0);
+    const corolla_stream *s = &t->stream;
+    bool hold = t->registered && !s->closed && (s->reading || s->queued > 0 || s->wanted);
     if (hold == t->held) {
         return;
     }
@@ -125,9 +126,9 @@ finish(TcpTransport *t)
     }
     tcp_update_hold(t);
     close_descriptor(t);
-    PyObject *protocol = t->protocol, *loop = t->loop, *waiter = t->waiter, *reason = t->reason;
+    PyObject *protocol = t->protocol, *loop = t->loop, *waiter = t->waiter, *reason = t->reason, *room = t->room;
     Server *server = t->server;
-    t->protocol = t->loop = t->waiter = t->reason = NULL;
+    t->protocol = t->loop = t->waiter = t->reason = t->room = NULL;
     t->native = NULL;
     t->core = NULL;
     t->server = NULL;
@@ -139,6 +140,7 @@ finish(TcpTransport *t)
     Py_XDECREF(protocol);
     Py_XDECREF(waiter);
     Py_XDECREF(reason);
+    Py_XDECREF(room);
     Py_XDECREF(loop);
     if (exc != NULL) {
         PyErr_SetRaisedException(exc);
@@ -179,6 +181,9 @@ schedule_lost(TcpTransport *t, PyObject *exc)
     corolla_stream_close(&t->stream);
     tcp_update_hold(t);
     int rc = corolla_core_post(t->core, tcp_lost_job, Py_NewRef(t));
+    if (rc == 0) {
+        rc = tcp_fail_room(t, t->reason);
+    }
     Py_DECREF(t);
     return rc;
 }
@@ -230,6 +235,7 @@ tcp_flushed(corolla_stream *s)
         rc = schedule_lost(t, NULL);
     }
     else {
+        rc = tcp_tell_room(t);
         tcp_update_hold(t);
     }
     Py_DECREF(t);
@@ -490,6 +496,7 @@ tcp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(t->sock);
     Py_VISIT(t->waiter);
     Py_VISIT(t->reason);
+    Py_VISIT(t->room);
     Py_VISIT(t->server);
     if (t->view != NULL) {
         Py_VISIT(t->view->obj);

@@ -48,6 +48,7 @@ struct TcpTransport {
     PyObject *waiter;     /* owned: told once connection_made() has run, or NULL */
     PyObject *reason;     /* owned: what connection_lost() will be given; NULL for None */
     PyObject *landing;    /* owned: the bytes object that a large read goes into, or NULL */
+    PyObject *room;       /* owned: while a file is sent, the future that is told when there is room, or NULL */
     Py_buffer *view;      /* owned: the buffer a BufferedProtocol gave for the read going on; NULL until used */
     Server *server;       /* owned, or NULL */
     TcpTransport *next_client, *prev_client; /* borrowed: the server's list of its connections */
@@ -66,6 +67,8 @@ struct TcpTransport {
     bool eof;             /* write_eof() */
     bool protocol_paused; /* pause_writing() was the last of the two that was called */
     bool held;            /* the loop owns a reference: there is something to read or write */
+    bool sending_file;    /* loop.sendfile() is under way */
+    bool resume_after;    /* and paused reading for that time */
     bool registered;      /* in the registry */
 };
 
@@ -89,6 +92,13 @@ PyObject *tcp_call(TcpTransport *t, PyObject *name, PyObject *arg);
 void tcp_update_hold(TcpTransport *t);
 /* In debug mode: logger.debug(format, t). */
 void tcp_debug(TcpTransport *t, const char *format);
+
+/* read.c: pause_reading() and resume_reading(); the latter 0, or -1 with an exception */
+void tcp_pause(TcpTransport *t);
+int tcp_resume(TcpTransport *t);
+/* sendfile.c: tells whoever waits to send a file that there is room, or that there will be none. 0 or -1. */
+int tcp_tell_room(TcpTransport *t);
+int tcp_fail_room(TcpTransport *t, PyObject *exc); /* exc may be NULL */
 
 /* read.c and write.c: the stream's callbacks */
 int tcp_where(corolla_stream *s, size_t hint, void **buf, size_t *len);

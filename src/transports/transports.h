@@ -76,6 +76,20 @@ void corolla_tcp_discard(PyObject *transport);
 int corolla_tcp_write(PyObject *transport, PyObject *data);
 bool corolla_tcp_is_closing(PyObject *transport);
 
+/* ---- sendfile.c ----------------------------------------------------------------------------- */
+
+/* Whether it is a transport that the functions below are for. */
+bool corolla_transport_sends_files(corolla_state *state, PyObject *transport);
+/* From here to the end nothing is read and nobody writes. 0, or -1 with RuntimeError while another file is sent. */
+int corolla_sendfile_begin(PyObject *transport);
+void corolla_sendfile_end(PyObject *transport);       /* keeps an exception being raised; harmless twice */
+int corolla_sendfile_descriptor(PyObject *transport); /* -1 once it is closed */
+bool corolla_sendfile_may_go(PyObject *transport);    /* nothing that was written before is still queued */
+/* The exception being raised, which stays, is a connection that has broken: closes the transport with it. */
+void corolla_sendfile_broken(PyObject *transport);
+/* A future that is done when it may go and the kernel takes bytes, or fails with the connection. New reference or NULL. */
+PyObject *corolla_sendfile_room(PyObject *transport);
+
 /* ---- pipe.c, pipe_read.c, pipe_write.c --------------------------------------------------------- */
 
 typedef struct corolla_pipe_options {

@@ -78,6 +78,10 @@ check_not_ended(TcpTransport *t, const char *method)
         PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()", method);
         return -1;
     }
+    if (t->sending_file) {
+        PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress", method);
+        return -1;
+    }
     return 0;
 }
 
@@ -227,7 +231,7 @@ tcp_write_eof(PyObject *self, PyObject *unused)
         Py_RETURN_NONE;
     }
     t->eof = true;
-    int err = t->stream.closed ? 0 : corolla_stream_shutdown(&t->stream);
+    int err = t->stream.closed || t->sending_file ? 0 : corolla_stream_shutdown(&t->stream);
     if (err < 0) {
         errno = -err;
         return PyErr_SetFromErrno(PyExc_OSError);

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import functools
 import gc
+import io
 import os
 import signal
 import socket
@@ -542,6 +543,36 @@ def test_pipes_that_fail(loop, leaks_nothing):
             file.fileno()
 
     leaks_nothing(operation)
+
+
+def test_sendfile(loop, leaks_nothing):
+    server = loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0))
+    port = server.sockets[0].getsockname()[1]
+
+    class Sender(Client):
+        def data_received(self, data):
+            """What comes back comes in pieces."""
+
+    async def operation():
+        transport, protocol = await loop.create_connection(lambda: Sender(loop), "127.0.0.1", port)
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setblocking(False)
+        with open(__file__, "rb") as file, sock:
+            assert await loop.sendfile(transport, file, 0, 10) == 10
+            assert await loop.sock_sendfile(sock, file, 3, 10) == 10
+            assert await loop.sendfile(transport, io.BytesIO(b"x" * 10), 5) == 5
+            assert await loop.sock_sendfile(sock, io.BytesIO(b"x" * 10)) == 10
+            for odd in ({"offset": -1}, {"count": 0}, {"fallback": False}):
+                try:
+                    await loop.sendfile(transport, io.BytesIO(), **odd)
+                except (ValueError, RuntimeError):
+                    pass
+        transport.close()
+        assert await protocol.lost is None
+
+    leaks_nothing(operation)
+    server.close()
+    loop.run_until_complete(server.wait_closed())
 
 
 def test_connections_that_fail(loop, leaks_nothing):
