@@ -9,8 +9,6 @@ LATER = [
     "sock_recvfrom",
     "sock_recvfrom_into",
     "sock_sendto",
-    "sock_sendfile",
-    "sendfile",
     "start_tls",
     "create_unix_server",
     "create_unix_connection",
