@@ -97,6 +97,7 @@ module_exec(PyObject *module)
     X(current_tasks)          \
     X(swap_current)           \
     X(tcp_transport_type)     \
+    X(unix_transport_type)    \
     X(server_type)            \
     X(read_pipe_type)         \
     X(write_pipe_type)        \

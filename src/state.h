@@ -269,8 +269,8 @@ typedef struct corolla_state {
     PyObject *QueueShutDown;                                          /* owned: asyncio's, or ours before 3.13 */
 
     /* transports/ */
-    PyTypeObject *tcp_transport_type, *server_type; /* owned, each */
-    PyTypeObject *read_pipe_type, *write_pipe_type; /* owned, each */
+    PyTypeObject *tcp_transport_type, *unix_transport_type, *server_type; /* owned, each */
+    PyTypeObject *read_pipe_type, *write_pipe_type;                       /* owned, each */
 
     /* streams/ */
     PyTypeObject *stream_reader_type, *stream_protocol_type, *stream_writer_type; /* owned, each */

@@ -12,6 +12,7 @@ from asyncio.base_events import Server as _AsyncioServer
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from os import PathLike
 from socket import socket
 from types import GenericAlias
 from typing import IO, Any, Generic, Protocol, TypeAlias, TypeVar, final, overload
@@ -36,6 +37,7 @@ class _HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 _Descriptor: TypeAlias = int | _HasFileno
+_Path: TypeAlias = str | bytes | PathLike[str] | PathLike[bytes]
 
 @disjoint_base
 class Handle(asyncio.Handle):
@@ -95,6 +97,9 @@ class ReadPipeTransport(asyncio.ReadTransport): ...
 
 @final
 class TcpTransport(asyncio.Transport): ...
+
+@final
+class UnixTransport(asyncio.Transport): ...
 
 @final
 class WritePipeTransport(asyncio.WriteTransport): ...
@@ -233,6 +238,39 @@ class EventLoop(asyncio.AbstractEventLoop):
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
     ) -> Server: ...
+    async def create_unix_connection(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        path: _Path | None = None,
+        *,
+        ssl: Any = None,
+        sock: socket | None = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[UnixTransport, _ProtocolT]: ...
+    async def create_unix_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        path: _Path | None = None,
+        *,
+        sock: socket | None = None,
+        backlog: int = 100,
+        ssl: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+        cleanup_socket: bool = True,
+    ) -> Server: ...
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        sock: socket,
+        *,
+        ssl: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[TcpTransport | UnixTransport, _ProtocolT]: ...
 
     # Not built yet: each raises NotImplementedError.
     async def sock_recvfrom(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -251,10 +289,7 @@ class EventLoop(asyncio.AbstractEventLoop):
         fallback: bool = True,
     ) -> int: ...
     async def start_tls(self, *args: Any, **kwargs: Any) -> Any: ...
-    async def create_unix_server(self, *args: Any, **kwargs: Any) -> Any: ...
-    async def create_unix_connection(self, *args: Any, **kwargs: Any) -> Any: ...
     async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> Any: ...
-    async def connect_accepted_socket(self, *args: Any, **kwargs: Any) -> Any: ...
     async def connect_read_pipe(
         self, protocol_factory: Callable[[], _ProtocolT], pipe: Any
     ) -> tuple[ReadPipeTransport, _ProtocolT]: ...

@@ -14,6 +14,8 @@ attempts_clear(connect_attempts *attempts)
 {
     PyMem_Free(attempts->targets);
     PyMem_Free(attempts->locals);
+    PyMem_Free(attempts->bind_errors);
+    attempts->bind_errors = NULL;
     attempts->targets = NULL;
     attempts->locals = NULL;
     attempts->local = NULL;
@@ -143,9 +145,13 @@ make_locals(connect_attempts *attempts)
     }
     size_t count = (size_t)PyList_GET_SIZE(attempts->local_infos);
     attempts->locals = PyMem_Calloc(count, sizeof *attempts->locals);
-    if (attempts->locals == NULL) {
+    attempts->bind_errors = PyMem_Calloc(count * attempts->count, sizeof *attempts->bind_errors);
+    if (attempts->locals == NULL || attempts->bind_errors == NULL) {
         PyErr_NoMemory();
         return -1;
+    }
+    for (size_t i = 0; i < attempts->count; i++) {
+        attempts->targets[i].bind_errors = &attempts->bind_errors[i * count];
     }
     for (size_t i = 0; i < count; i++) {
         connect_local *local = &attempts->locals[i];
@@ -203,36 +209,58 @@ comes_later(int err)
 }
 
 static PyObject *
-bind_error(connect_attempts *attempts, const corolla_target *target, PyObject *info)
+bind_error(connect_attempts *attempts, Py_ssize_t local, int err)
 {
-    if (target->bind_index < 0) {
-        return os_error(
-            0, PyUnicode_FromFormat("no matching local address with family=%R found", PyTuple_GET_ITEM(info, 0)));
-    }
-    PyObject *local = PyTuple_GET_ITEM(PyList_GET_ITEM(attempts->local_infos, target->bind_index), 4);
-    PyObject *text = PyUnicode_FromFormat("[errno %d] %s", -target->error, strerror(-target->error));
+    PyObject *address = PyTuple_GET_ITEM(PyList_GET_ITEM(attempts->local_infos, local), 4);
+    PyObject *text = PyUnicode_FromFormat("[errno %d] %s", err, strerror(err));
     PyObject *lower = text == NULL ? NULL : PyObject_CallMethod(text, "lower", NULL);
     Py_XDECREF(text);
     if (lower == NULL) {
         return NULL;
     }
-    PyObject *message = PyUnicode_FromFormat("error while attempting to bind on address %R: %U", local, lower);
+    PyObject *message = PyUnicode_FromFormat("error while attempting to bind on address %R: %U", address, lower);
     Py_DECREF(lower);
-    return os_error(-target->error, message);
+    return os_error(err, message);
 }
 
+/* What the attempt itself ended with. New reference or NULL. */
 static PyObject *
-target_error(connect_attempts *attempts, size_t i)
+target_error(const corolla_target *target, PyObject *info)
 {
-    const corolla_target *target = &attempts->targets[i];
-    PyObject *info = PyList_GET_ITEM(attempts->infos, (Py_ssize_t)i);
     if (target->stage == COROLLA_AT_BIND) {
-        return bind_error(attempts, target, info);
+        return os_error(
+            0, PyUnicode_FromFormat("no matching local address with family=%R found", PyTuple_GET_ITEM(info, 0)));
     }
     if (target->stage == COROLLA_AT_CONNECT && comes_later(-target->error)) {
         return os_error(-target->error, PyUnicode_FromFormat("Connect call failed %S", PyTuple_GET_ITEM(info, 4)));
     }
     return os_error(-target->error, PyUnicode_FromString(strerror(-target->error)));
+}
+
+/* Steals error. 0 or -1. */
+static int
+append_error(PyObject *errors, PyObject *error)
+{
+    int rc = error == NULL ? -1 : PyList_Append(errors, error);
+    Py_XDECREF(error);
+    return rc;
+}
+
+/* One for each local address that could not be bound to, and one for the attempt, if it came further than that. */
+static int
+append_errors(connect_attempts *attempts, size_t i, PyObject *errors)
+{
+    const corolla_target *target = &attempts->targets[i];
+    Py_ssize_t locals = attempts->local_infos == NULL ? 0 : PyList_GET_SIZE(attempts->local_infos);
+    for (Py_ssize_t j = 0; j < locals; j++) {
+        if (target->bind_errors[j] != 0 && append_error(errors, bind_error(attempts, j, -target->bind_errors[j])) < 0) {
+            return -1;
+        }
+    }
+    if (target->error == 0 || (target->stage == COROLLA_AT_BIND && target->bind_index >= 0)) {
+        return 0;
+    }
+    return append_error(errors, target_error(target, PyList_GET_ITEM(attempts->infos, (Py_ssize_t)i)));
 }
 
 /* The failures in the order of the targets. New reference or NULL. */
@@ -241,14 +269,9 @@ list_errors(connect_attempts *attempts)
 {
     PyObject *errors = PyList_New(0);
     for (size_t i = 0; errors != NULL && i < attempts->count; i++) {
-        if (attempts->targets[i].error == 0) {
-            continue;
-        }
-        PyObject *error = target_error(attempts, i);
-        if (error == NULL || PyList_Append(errors, error) < 0) {
+        if (append_errors(attempts, i, errors) < 0) {
             Py_CLEAR(errors);
         }
-        Py_XDECREF(error);
     }
     return errors;
 }

@@ -50,11 +50,10 @@ typedef struct {
     PyObject *args[ARGUMENTS]; /* owned, each; NULL where nothing or None was given */
     PyObject *pending;         /* owned: the look-up that is awaited, or its result */
     connect_attempts attempts; /* owned */
-    PyObject *waiter;          /* owned: the future of the attempts, then of the transport */
-    PyObject *protocol;        /* owned */
-    PyObject *transport;       /* owned */
+    PyObject *waiter;          /* owned: the future of the attempts */
+    endpoint_link link;        /* owned */
     corolla_connector connector;
-    corolla_guest guest; /* while the connector is at work */
+    corolla_guest guest; /* while the connector is at work; holds waiter, and so whoever awaits it */
     int fd;              /* owned while fd_valid */
     bool fd_valid;
     int family, proto, flags;
@@ -74,9 +73,7 @@ connect_traverse(void *data, visitproc visit, void *arg)
     Py_VISIT(st->attempts.infos);
     Py_VISIT(st->attempts.local_infos);
     Py_VISIT(st->waiter);
-    Py_VISIT(st->protocol);
-    Py_VISIT(st->transport);
-    return 0;
+    return endpoint_link_traverse(&st->link, visit, arg);
 }
 
 static void
@@ -85,6 +82,7 @@ connect_clear(void *data)
     ConnectState *st = data;
     corolla_connector_cancel(&st->connector);
     corolla_guest_remove(&st->guest);
+    Py_CLEAR(st->guest.held);
     if (st->fd_valid) {
         st->fd_valid = false;
         close(st->fd);
@@ -96,47 +94,33 @@ connect_clear(void *data)
     }
     Py_CLEAR(st->pending);
     Py_CLEAR(st->waiter);
-    Py_CLEAR(st->protocol);
-    Py_CLEAR(st->transport);
+    endpoint_link_clear(&st->link);
 }
 
 /* ---- Arguments ----------------------------------------------------------------------------- */
 
-/* What asyncio says of ssl and what goes with it; ssl itself comes later. */
+/* 1 if TLS is asked for, 0 or -1. */
 static int
 check_ssl_arguments(PyObject **args)
 {
-    int ssl = args[SSL] == NULL ? 0 : PyObject_IsTrue(args[SSL]);
-    if (ssl < 0) {
-        return -1;
+    int ssl =
+        endpoint_check_ssl_options(args[SSL], args[SERVER_HOSTNAME], args[HANDSHAKE_TIMEOUT], args[SHUTDOWN_TIMEOUT]);
+    if (ssl <= 0 || args[SERVER_HOSTNAME] != NULL) {
+        return ssl;
     }
-    if (ssl == 0) {
-        const char *misplaced = args[SERVER_HOSTNAME] != NULL     ? "server_hostname"
-                                : args[HANDSHAKE_TIMEOUT] != NULL ? "ssl_handshake_timeout"
-                                : args[SHUTDOWN_TIMEOUT] != NULL  ? "ssl_shutdown_timeout"
-                                                                  : NULL;
-        if (misplaced != NULL) {
-            PyErr_Format(PyExc_ValueError, "%s is only meaningful with ssl", misplaced);
-            return -1;
-        }
-        return 0;
-    }
-    int named = args[SERVER_HOSTNAME] != NULL ? 1 : args[HOST] == NULL ? 0 : PyObject_IsTrue(args[HOST]);
+    int named = args[HOST] == NULL ? 0 : PyObject_IsTrue(args[HOST]);
     if (named == 0) {
         PyErr_SetString(PyExc_ValueError, "You must set server_hostname when using ssl without a host");
     }
-    if (named <= 0 || (args[SOCK] != NULL && endpoint_refuse_ssl_socket(args[SOCK]) < 0)) {
-        return -1;
-    }
-    endpoint_refuse_ssl("create_connection");
-    return -1;
+    return named > 0 ? 1 : -1;
 }
 
 static int
 check_arguments(ConnectState *st)
 {
     PyObject **args = st->args;
-    if (check_ssl_arguments(args) < 0 || (args[SOCK] != NULL && endpoint_refuse_ssl_socket(args[SOCK]) < 0)) {
+    int ssl = check_ssl_arguments(args);
+    if (ssl < 0 || (args[SOCK] != NULL && endpoint_refuse_ssl_socket(args[SOCK]) < 0)) {
         return -1;
     }
     bool named = args[HOST] != NULL || args[PORT] != NULL;
@@ -149,6 +133,10 @@ check_arguments(ConnectState *st)
         return -1;
     }
     if (args[SOCK] != NULL && endpoint_check_stream(args[SOCK]) < 0) {
+        return -1;
+    }
+    if (ssl > 0) {
+        endpoint_refuse_ssl("create_connection");
         return -1;
     }
     int all_errors = args[ALL_ERRORS] == NULL ? 0 : PyObject_IsTrue(args[ALL_ERRORS]);
@@ -216,12 +204,21 @@ resolve_local(ConnectState *st)
 
 /* ---- Attempts ------------------------------------------------------------------------------- */
 
+/* The connector has ended. */
+static void
+leave_guests(ConnectState *st)
+{
+    corolla_guest_remove(&st->guest);
+    Py_CLEAR(st->guest.held); /* may drop the coroutine, and st with it, unless the caller has a reference */
+}
+
 /* The loop closes: whoever waits will wait for ever. */
 static void
 leave_loop(corolla_guest *guest)
 {
     ConnectState *st = (ConnectState *)(void *)((char *)guest - offsetof(ConnectState, guest));
     corolla_connector_cancel(&st->connector);
+    leave_guests(st);
 }
 
 static int
@@ -229,10 +226,13 @@ connected(corolla_connector *c, int fd, size_t winner)
 {
     ConnectState *st = (ConnectState *)(void *)((char *)c - offsetof(ConnectState, connector));
     (void)winner;
-    corolla_guest_remove(&st->guest);
     st->fd = fd;
     st->fd_valid = fd >= 0;
-    return corolla_future_complete(st->waiter, Py_None);
+    PyObject *waiter = Py_NewRef(st->waiter);
+    leave_guests(st);
+    int rc = corolla_future_complete(waiter, Py_None);
+    Py_DECREF(waiter);
+    return rc;
 }
 
 /* Starts the connector; st->waiter is done when it is. */
@@ -256,6 +256,7 @@ start_attempts(ConnectState *st)
     if (corolla_guest_add(core, &st->guest) < 0) {
         return -1;
     }
+    st->guest.held = Py_NewRef(st->waiter);
     if (corolla_connector_start(&core->reactor, &st->connector) < 0) {
         PyErr_NoMemory();
         return -1;
@@ -265,45 +266,13 @@ start_attempts(ConnectState *st)
 
 /* ---- The transport --------------------------------------------------------------------------- */
 
-/* The descriptor of the caller's socket. -1 with an exception. */
-static int
-take_socket(ConnectState *st)
-{
-    PyObject *sock = st->args[SOCK];
-    if (endpoint_set_nonblocking(sock) < 0) {
-        return -1;
-    }
-    int fd = loop_fileno(sock);
-    if (fd < 0 || loop_check_no_transport((LoopObject *)st->loop, fd, sock) < 0) {
-        return -1;
-    }
-    return fd;
-}
-
 static int
 make_transport(ConnectState *st)
 {
-    corolla_core *core = loop_core(st->loop);
-    Py_CLEAR(st->waiter);
-    int fd = st->fd_valid ? st->fd : take_socket(st);
-    if (fd < 0) {
-        return -1;
-    }
-    st->protocol = PyObject_CallNoArgs(st->args[FACTORY]);
-    st->waiter = corolla_future_new(core);
-    PyObject *context = PyContext_CopyCurrent();
-    if (st->protocol != NULL && st->waiter != NULL && context != NULL) {
-        corolla_tcp_options options = {
-            .fd = fd,
-            .sock = st->fd_valid ? NULL : st->args[SOCK],
-            .protocol = st->protocol,
-            .context = context,
-            .waiter = st->waiter,
-        };
-        st->transport = corolla_tcp_new(core, &options);
-    }
-    Py_XDECREF(context);
-    if (st->transport == NULL) {
+    bool ours = st->fd_valid;
+    PyObject *sock = ours ? NULL : st->args[SOCK];
+    int fd = ours ? st->fd : endpoint_take_socket(st->loop, sock);
+    if (fd < 0 || endpoint_link_make(&st->link, st->loop, st->args[FACTORY], sock, fd) < 0) {
         return -1;
     }
     st->fd_valid = false; /* the transport's now */
@@ -319,8 +288,8 @@ log_connected(ConnectState *st)
     }
     PyObject *host = st->args[HOST] == NULL ? Py_None : st->args[HOST];
     PyObject *port = st->args[PORT] == NULL ? Py_None : st->args[PORT];
-    PyObject *sock = PyObject_CallMethod(st->transport, "get_extra_info", "s", "socket");
-    PyObject *args = sock == NULL ? NULL : PyTuple_Pack(5, sock, host, port, st->transport, st->protocol);
+    PyObject *sock = PyObject_CallMethod(st->link.transport, "get_extra_info", "s", "socket");
+    PyObject *args = sock == NULL ? NULL : PyTuple_Pack(5, sock, host, port, st->link.transport, st->link.protocol);
     Py_XDECREF(sock);
     endpoint_log(core, "debug", "%r connected to %s:%r: (%r, %r)", args);
 }
@@ -378,13 +347,11 @@ connect_step(corolla_coro *co, PyObject *value)
     if (make_transport(st) < 0) {
         return COROLLA_RAISE;
     }
-    COROLLA_AWAIT(co, st->waiter);
-    if (value == NULL) {
-        corolla_tcp_discard(st->transport);
-        return COROLLA_RAISE;
+    COROLLA_AWAIT(co, st->link.waiter);
+    if (value != NULL) {
+        log_connected(st);
     }
-    log_connected(st);
-    return corolla_return(co, PyTuple_Pack(2, st->transport, st->protocol));
+    return endpoint_link_return(co, &st->link, value);
     COROLLA_END(co);
 }
 

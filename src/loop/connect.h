@@ -13,6 +13,7 @@ typedef struct connect_attempts {
     size_t count;
     connect_local *locals;  /* owned table behind local */
     struct addrinfo *local; /* borrowed from locals, or NULL */
+    int *bind_errors;       /* owned table, a row of the local addresses for each target; NULL without them */
 } connect_attempts;
 
 /* Checks what a look-up gave and sets *infos to a list of it. 0 or -1. */

@@ -1,4 +1,4 @@
-/* What create_server() and create_connection() have in common. */
+/* What the methods that make connections and servers have in common. */
 #include "endpoint.h"
 
 #include <errno.h>
@@ -26,23 +26,40 @@ endpoint_refuse_ssl_socket(PyObject *sock)
     return rc == 0 ? 0 : -1;
 }
 
+/* 1 if the attribute is that number, 0 if not, -1 with an exception. */
+static int
+attribute_is(PyObject *sock, const char *name, long number)
+{
+    PyObject *value = PyObject_GetAttrString(sock, name);
+    if (value == NULL) {
+        return -1;
+    }
+    long found = PyLong_AsLong(value);
+    Py_DECREF(value);
+    return found == -1 && PyErr_Occurred() ? -1 : found == number;
+}
+
 int
 endpoint_check_stream(PyObject *sock)
 {
-    PyObject *type = PyObject_GetAttrString(sock, "type");
-    if (type == NULL) {
-        return -1;
-    }
-    long number = PyLong_AsLong(type);
-    Py_DECREF(type);
-    if (number == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    if (number != SOCK_STREAM) {
+    int stream = attribute_is(sock, "type", SOCK_STREAM);
+    if (stream == 0) {
         PyErr_Format(PyExc_ValueError, "A Stream Socket was expected, got %R", sock);
-        return -1;
     }
-    return 0;
+    return stream > 0 ? 0 : -1;
+}
+
+int
+endpoint_check_unix_stream(PyObject *sock)
+{
+    int fits = attribute_is(sock, "family", AF_UNIX);
+    if (fits > 0) {
+        fits = attribute_is(sock, "type", SOCK_STREAM);
+    }
+    if (fits == 0) {
+        PyErr_Format(PyExc_ValueError, "A UNIX Domain Stream Socket was expected, got %R", sock);
+    }
+    return fits > 0 ? 0 : -1;
 }
 
 int
@@ -69,6 +86,33 @@ endpoint_parse_int(PyObject *value, int otherwise, int *out)
         return -1;
     }
     *out = (int)number;
+    return 0;
+}
+
+int
+endpoint_parse_bool(PyObject *value, bool otherwise, bool *out)
+{
+    int truth = value == NULL ? otherwise : PyObject_IsTrue(value);
+    *out = truth > 0;
+    return truth < 0 ? -1 : 0;
+}
+
+int
+endpoint_check_ssl_options(PyObject *ssl, PyObject *server_hostname, PyObject *handshake_timeout,
+                           PyObject *shutdown_timeout)
+{
+    int wanted = ssl == NULL ? 0 : PyObject_IsTrue(ssl);
+    if (wanted != 0) {
+        return wanted;
+    }
+    const char *misplaced = server_hostname != NULL     ? "server_hostname"
+                            : handshake_timeout != NULL ? "ssl_handshake_timeout"
+                            : shutdown_timeout != NULL  ? "ssl_shutdown_timeout"
+                                                        : NULL;
+    if (misplaced != NULL) {
+        PyErr_Format(PyExc_ValueError, "%s is only meaningful with ssl", misplaced);
+        return -1;
+    }
     return 0;
 }
 
@@ -113,6 +157,72 @@ endpoint_resolve(PyObject *loop, PyObject *host, PyObject *port, PyObject *more,
     }
     PyList_SET_ITEM(*found, 0, info);
     return 1;
+}
+
+/* ---- From a connection to a transport -------------------------------------------------------- */
+
+int
+endpoint_take_socket(PyObject *loop, PyObject *sock)
+{
+    if (endpoint_set_nonblocking(sock) < 0) {
+        return -1;
+    }
+    int fd = loop_fileno(sock);
+    if (fd < 0 || loop_check_no_transport((LoopObject *)loop, fd, sock) < 0) {
+        return -1;
+    }
+    return fd;
+}
+
+int
+endpoint_link_make(endpoint_link *link, PyObject *loop, PyObject *factory, PyObject *sock, int fd)
+{
+    corolla_core *core = loop_core(loop);
+    PyObject *context = NULL;
+    link->protocol = PyObject_CallNoArgs(factory);
+    if (link->protocol != NULL && (link->waiter = corolla_future_new(core)) != NULL) {
+        context = PyContext_CopyCurrent();
+    }
+    if (context == NULL) {
+        return -1;
+    }
+    corolla_tcp_options options = {
+        .fd = fd,
+        .sock = sock,
+        .protocol = link->protocol,
+        .context = context,
+        .waiter = link->waiter,
+    };
+    link->transport = corolla_tcp_new(core, &options);
+    Py_DECREF(context);
+    return link->transport == NULL ? -1 : 0;
+}
+
+int
+endpoint_link_traverse(endpoint_link *link, visitproc visit, void *arg)
+{
+    Py_VISIT(link->protocol);
+    Py_VISIT(link->transport);
+    Py_VISIT(link->waiter);
+    return 0;
+}
+
+void
+endpoint_link_clear(endpoint_link *link)
+{
+    Py_CLEAR(link->protocol);
+    Py_CLEAR(link->transport);
+    Py_CLEAR(link->waiter);
+}
+
+corolla_step
+endpoint_link_return(corolla_coro *co, endpoint_link *link, PyObject *value)
+{
+    if (value == NULL) {
+        corolla_tcp_discard(link->transport);
+        return COROLLA_RAISE;
+    }
+    return corolla_return(co, PyTuple_Pack(2, link->transport, link->protocol));
 }
 
 void

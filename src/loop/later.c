@@ -23,10 +23,7 @@ later_coroutine(PyObject *loop, const corolla_coro_spec *spec)
     X(sock_recvfrom_into)       \
     X(sock_sendto)              \
     X(start_tls)                \
-    X(create_unix_server)       \
-    X(create_unix_connection)   \
     X(create_datagram_endpoint) \
-    X(connect_accepted_socket)  \
     X(subprocess_exec)          \
     X(subprocess_shell)
 

@@ -57,11 +57,14 @@ extern PyMethodDef corolla_loop_signal_methods[];   /* signals.c */
 extern PyMethodDef corolla_loop_name_methods[];     /* names.c: getaddrinfo getnameinfo */
 extern PyMethodDef
     corolla_loop_sock_methods[]; /* sock.c: sock_recv sock_recv_into sock_sendall sock_connect sock_accept */
-extern PyMethodDef corolla_loop_connect_methods[];  /* connect.c: create_connection */
-extern PyMethodDef corolla_loop_serve_methods[];    /* serve.c: create_server */
-extern PyMethodDef corolla_loop_sendfile_methods[]; /* sendfile.c: sock_sendfile sendfile */
-extern PyMethodDef corolla_loop_pipe_methods[];     /* pipes.c: connect_read_pipe connect_write_pipe */
-extern PyMethodDef corolla_loop_later_methods[];    /* later.c: what is not there yet raises NotImplementedError */
+extern PyMethodDef corolla_loop_connect_methods[];      /* connect.c: create_connection */
+extern PyMethodDef corolla_loop_serve_methods[];        /* serve.c: create_server */
+extern PyMethodDef corolla_loop_sendfile_methods[];     /* sendfile.c: sock_sendfile sendfile */
+extern PyMethodDef corolla_loop_unix_connect_methods[]; /* unix_connect.c: create_unix_connection */
+extern PyMethodDef corolla_loop_unix_serve_methods[];   /* unix_serve.c: create_unix_server */
+extern PyMethodDef corolla_loop_accepted_methods[];     /* accepted.c: connect_accepted_socket */
+extern PyMethodDef corolla_loop_pipe_methods[];         /* pipes.c: connect_read_pipe connect_write_pipe */
+extern PyMethodDef corolla_loop_later_methods[];        /* later.c: what is not there yet raises NotImplementedError */
 
 /* Each file's part of close(), tp_traverse and tp_clear, harmless twice. The close parts run in this order, all
  * before corolla_reactor_close(). */

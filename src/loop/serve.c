@@ -90,14 +90,6 @@ serve_clear(void *data)
 /* ---- Arguments ----------------------------------------------------------------------------- */
 
 static int
-is_true(PyObject *value, bool otherwise, bool *out)
-{
-    int truth = value == NULL ? otherwise : PyObject_IsTrue(value);
-    *out = truth > 0;
-    return truth < 0 ? -1 : 0;
-}
-
-static int
 check_arguments(ServeState *st)
 {
     PyObject **args = st->args;
@@ -116,10 +108,6 @@ check_arguments(ServeState *st)
     if (args[SOCK] != NULL && endpoint_refuse_ssl_socket(args[SOCK]) < 0) {
         return -1;
     }
-    if (args[SSL] != NULL) {
-        endpoint_refuse_ssl("create_server");
-        return -1;
-    }
     bool named = args[HOST] != NULL || args[PORT] != NULL;
     if (named && args[SOCK] != NULL) {
         PyErr_SetString(PyExc_ValueError, "host/port and sock can not be specified at the same time");
@@ -132,15 +120,19 @@ check_arguments(ServeState *st)
     if (args[SOCK] != NULL && endpoint_check_stream(args[SOCK]) < 0) {
         return -1;
     }
+    if (args[SSL] != NULL) {
+        endpoint_refuse_ssl("create_server");
+        return -1;
+    }
     if (endpoint_parse_int(args[FAMILY], AF_UNSPEC, &st->family) < 0 ||
         endpoint_parse_int(args[FLAGS], AI_PASSIVE, &st->flags) < 0 ||
         endpoint_parse_int(args[BACKLOG], 100, &st->backlog) < 0 ||
-        is_true(args[REUSE_ADDRESS], true, &st->reuse_address) < 0 ||
-        is_true(args[REUSE_PORT], false, &st->reuse_port) < 0 ||
-        is_true(args[KEEP_ALIVE], false, &st->keep_alive) < 0) {
+        endpoint_parse_bool(args[REUSE_ADDRESS], true, &st->reuse_address) < 0 ||
+        endpoint_parse_bool(args[REUSE_PORT], false, &st->reuse_port) < 0 ||
+        endpoint_parse_bool(args[KEEP_ALIVE], false, &st->keep_alive) < 0) {
         return -1;
     }
-    return is_true(args[START_SERVING], true, &st->start);
+    return endpoint_parse_bool(args[START_SERVING], true, &st->start);
 }
 
 /* The list of hosts: of one, or of several when an iterable that is no string was given. */
@@ -222,7 +214,9 @@ set_options(ServeState *st, PyObject *sock, int family)
     if (st->reuse_address && set_option(fd, SOL_SOCKET, SO_REUSEADDR) < 0) {
         return -1;
     }
-    if (st->reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT) < 0) {
+    /* Linux allows it for these two families only, from 6.12.9 on. */
+    bool inet = family == AF_INET || family == AF_INET6;
+    if (inet && st->reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT) < 0) {
         PyErr_SetString(PyExc_ValueError, "reuse_port not supported by socket module, "
                                           "SO_REUSEPORT defined but not implemented.");
         return -1;

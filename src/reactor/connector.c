@@ -1,5 +1,5 @@
 /* Connecting to the first of several addresses that answers: Happy Eyeballs, RFC 8305. An attempt that has not
- * succeeded after a delay gets the next one beside it; an attempt that fails starts the next one at once. */
+ * succeeded after a delay gets the next one beside it; when the latest attempt fails, the next one starts at once. */
 #include "internal.h"
 
 #include <assert.h>
@@ -42,6 +42,9 @@ target_bind(corolla_target *target, const struct addrinfo *local)
         }
         err = -errno;
         target->bind_index = i;
+        if (target->bind_errors != NULL) {
+            target->bind_errors[i] = err;
+        }
     }
     return err;
 }
@@ -79,6 +82,10 @@ target_ready(corolla_watch *watch, unsigned events)
     }
     target_fail(target, COROLLA_AT_CONNECT, -err);
     c->running--;
+    /* An attempt that others have been started beside leaves the time of the next one as it is. */
+    if (target != &c->targets[c->next - 1] && c->running > 0) {
+        return 0;
+    }
     (void)corolla_timer_stop(c->reactor, &c->timer);
     return connector_go_on(c);
 }

@@ -411,9 +411,10 @@ typedef struct corolla_target {
     struct sockaddr_storage addr;
     socklen_t addrlen;
     /* results */
-    int error;      /* -errno, 0 while not tried */
-    int stage;      /* where it failed */
-    int bind_index; /* which local address failed last */
+    int error;        /* -errno, 0 while not tried */
+    int stage;        /* where it failed */
+    int bind_index;   /* which local address failed last */
+    int *bind_errors; /* set by the owner: one for each local address, 0 or the -errno of its bind; or NULL */
     /* private */
     corolla_connector *connector;
     corolla_watch watch;

@@ -103,7 +103,7 @@ int
 protocol_learn_tls(StreamProtocol *protocol, PyObject *transport)
 {
     corolla_state *state = protocol->state;
-    if (Py_IS_TYPE(transport, state->tcp_transport_type)) {
+    if (corolla_tcp_check(state, transport)) {
         protocol->over_tls = false;
         return 0;
     }

@@ -90,7 +90,7 @@ writer_clear(PyObject *self)
 int
 writer_closing(StreamWriter *writer)
 {
-    if (Py_IS_TYPE(writer->transport, writer->state->tcp_transport_type)) {
+    if (corolla_tcp_check(writer->state, writer->transport)) {
         return corolla_tcp_is_closing(writer->transport);
     }
     PyObject *transport = Py_NewRef(writer->transport);
@@ -210,7 +210,7 @@ writer_send(StreamWriter *writer, PyObject *data)
 {
     PyObject *transport = Py_NewRef(writer->transport);
     int rc;
-    if (Py_IS_TYPE(transport, writer->state->tcp_transport_type)) {
+    if (corolla_tcp_check(writer->state, transport)) {
         rc = corolla_tcp_write(transport, data);
     }
     else {

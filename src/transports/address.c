@@ -240,7 +240,7 @@ unix_from_python(PyObject *address, struct sockaddr_storage *out, socklen_t *len
     }
     size_t size = (size_t)PyBytes_GET_SIZE(path);
     const char *text = PyBytes_AS_STRING(path);
-    bool abstract = size > 0 && text[0] == '\0';
+    bool abstract = size == 0 || text[0] == '\0'; /* no bytes at all: the kernel's to choose or to refuse */
     int rc = -1;
     if (size + (abstract ? 0 : 1) > sizeof addr->sun_path) {
         PyErr_SetString(PyExc_OSError, "AF_UNIX path too long");

@@ -155,6 +155,9 @@ static PyObject *
 closed_socket(TcpTransport *t)
 {
     int family = is_inet(t->local.any.sa_family) ? t->local.any.sa_family : AF_INET;
+    if (Py_IS_TYPE(t, t->state->unix_transport_type)) {
+        family = AF_UNIX;
+    }
     PyObject *sock = PyObject_CallFunction(t->state->socket_type, "ii", family, (int)SOCK_STREAM);
     if (sock == NULL) {
         return NULL;

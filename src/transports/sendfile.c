@@ -1,11 +1,11 @@
-/* loop.sendfile()'s part in a TCP transport: while a file is sent past its queue, nobody else writes, and nothing is
+/* loop.sendfile()'s part in a TCP or Unix transport: while a file is sent past its queue, nobody else writes, and nothing is
  * read. */
 #include "tcp.h"
 
 bool
 corolla_transport_sends_files(corolla_state *state, PyObject *transport)
 {
-    return Py_IS_TYPE(transport, state->tcp_transport_type);
+    return corolla_tcp_check(state, transport);
 }
 
 int

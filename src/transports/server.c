@@ -189,6 +189,8 @@ corolla_server_close(PyObject *self)
     Py_INCREF(self);
     server->sockets = NULL;
     server_stop_listening(server);
+    /* First: while the socket is open, no other file can have been given its inode's number. */
+    server_remove_path(server);
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(sockets); i++) {
         PyObject *done = PyObject_CallMethodNoArgs(PyList_GET_ITEM(sockets, i), server->state->s.close);
         if (done == NULL) {
@@ -323,6 +325,13 @@ server_get__sockets(PyObject *self, void *unused)
 }
 
 static PyObject *
+server_get__waiters(PyObject *self, void *unused)
+{
+    PyObject *waiters = ((Server *)self)->waiters;
+    return Py_NewRef(waiters == NULL ? Py_None : waiters);
+}
+
+static PyObject *
 server_get__loop(PyObject *self, void *unused)
 {
     return Py_NewRef(((Server *)self)->loop);
@@ -363,11 +372,9 @@ static PyMethodDef server_methods[] = {
 };
 
 static PyGetSetDef server_getset[] = {
-    {"sockets", server_get_sockets, NULL, sockets_doc, NULL},
-    {"_sockets", server_get__sockets, NULL, NULL, NULL},
-    {"_loop", server_get__loop, NULL, NULL, NULL},
-    {"_serving", server_get__serving, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
+    {"sockets", server_get_sockets, NULL, sockets_doc, NULL}, {"_sockets", server_get__sockets, NULL, NULL, NULL},
+    {"_waiters", server_get__waiters, NULL, NULL, NULL},      {"_loop", server_get__loop, NULL, NULL, NULL},
+    {"_serving", server_get__serving, NULL, NULL, NULL},      {NULL, NULL, NULL, NULL, NULL},
 };
 
 /* ---- The type ------------------------------------------------------------------------------ */
@@ -402,6 +409,8 @@ server_clear(PyObject *self)
         Py_CLEAR(listeners[i].sock);
     }
     PyMem_Free(listeners);
+    PyMem_Free(server->path); /* nobody closed it: the path stays */
+    server->path = NULL;
     Py_CLEAR(server->sockets);
     Py_CLEAR(server->factory);
     Py_CLEAR(server->context);

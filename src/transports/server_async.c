@@ -1,4 +1,4 @@
-/* The coroutines of a server: start_serving(), serve_forever(), wait_closed(). */
+/* The coroutines of a server: start_serving(), serve_forever(), wait_closed(), async with. */
 #include "../scheduler/await.h"
 #include "tcp.h"
 
@@ -112,6 +112,62 @@ server_wait_closed(PyObject *self, PyObject *unused)
     return new_coroutine(self, &wait_closed_spec);
 }
 
+/* ---- async with ------------------------------------------------------------------------------ */
+
+static corolla_step
+enter_step(corolla_coro *co, PyObject *value)
+{
+    (void)value;
+    return corolla_return(co, Py_NewRef(((ServerState *)corolla_coro_state(co))->server));
+}
+
+static const corolla_coro_spec enter_spec = {
+    .name = "__aenter__",
+    .qualname = "Server.__aenter__",
+    .size = sizeof(ServerState),
+    .step = enter_step,
+    .traverse = server_state_traverse,
+    .clear = server_state_clear,
+};
+
+static PyObject *
+server_enter(PyObject *self, PyObject *unused)
+{
+    return new_coroutine(self, &enter_spec);
+}
+
+/* close() and wait_closed(), which a subclass may have replaced. */
+static corolla_step
+exit_step(corolla_coro *co, PyObject *value)
+{
+    ServerState *st = corolla_coro_state(co);
+    COROLLA_BEGIN(co);
+    PyObject *closed = PyObject_CallMethod((PyObject *)st->server, "close", NULL);
+    Py_XDECREF(closed);
+    st->future = closed == NULL ? NULL : PyObject_CallMethod((PyObject *)st->server, "wait_closed", NULL);
+    if (st->future == NULL) {
+        return COROLLA_RAISE;
+    }
+    COROLLA_AWAIT(co, st->future);
+    return value == NULL ? COROLLA_RAISE : corolla_return(co, Py_NewRef(Py_None));
+    COROLLA_END(co);
+}
+
+static const corolla_coro_spec exit_spec = {
+    .name = "__aexit__",
+    .qualname = "Server.__aexit__",
+    .size = sizeof(ServerState),
+    .step = exit_step,
+    .traverse = server_state_traverse,
+    .clear = server_state_clear,
+};
+
+static PyObject *
+server_exit(PyObject *self, PyObject *unused)
+{
+    return new_coroutine(self, &exit_spec);
+}
+
 /* ---- serve_forever() ------------------------------------------------------------------------- */
 
 static int
@@ -205,10 +261,14 @@ server_serve_forever(PyObject *self, PyObject *unused)
 PyDoc_STRVAR(start_serving_doc, "Start accepting connections. A coroutine.");
 PyDoc_STRVAR(serve_forever_doc, "Accept connections until cancelled; the server is closed then. A coroutine.");
 PyDoc_STRVAR(wait_closed_doc, "Wait until the server is closed and its last connection is gone. A coroutine.");
+PyDoc_STRVAR(enter_doc, "The server itself. A coroutine.");
+PyDoc_STRVAR(exit_doc, "close(), then wait_closed(). A coroutine.");
 
 PyMethodDef server_async_methods[] = {
     {"start_serving", server_start_serving, METH_NOARGS, start_serving_doc},
     {"serve_forever", server_serve_forever, METH_NOARGS, serve_forever_doc},
     {"wait_closed", server_wait_closed, METH_NOARGS, wait_closed_doc},
+    {"__aenter__", server_enter, METH_NOARGS, enter_doc},
+    {"__aexit__", server_exit, METH_VARARGS, exit_doc},
     {NULL, NULL, 0, NULL},
 };

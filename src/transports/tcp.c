@@ -1,5 +1,6 @@
-/* TcpTransport: the type, how a transport comes to be and how it ends. Reading is in read.c, writing in
- * write.c, what it tells about itself in extra.c. */
+/* TcpTransport and UnixTransport: the types, how a transport comes to be and how it ends. Reading is in read.c, writing
+ * in write.c, what it tells about itself in extra.c. The two are one mechanism: a Unix transport has no TCP_NODELAY to
+ * set, and its own name. */
 #include "../args.h"
 #include "tcp.h"
 
@@ -345,13 +346,25 @@ open_stream(TcpTransport *t, corolla_core *core)
     return err < 0 ? -1 : 0;
 }
 
+static bool
+is_unix(const corolla_tcp_options *options)
+{
+    if (options->peer != NULL && options->peer_len >= sizeof(sa_family_t)) {
+        return options->peer->sa_family == AF_UNIX;
+    }
+    int family = AF_UNSPEC;
+    socklen_t len = sizeof family;
+    return getsockopt(options->fd, SOL_SOCKET, SO_DOMAIN, &family, &len) == 0 && family == AF_UNIX;
+}
+
 PyObject *
 corolla_tcp_new(corolla_core *core, const corolla_tcp_options *options)
 {
     if (corolla_core_check_closed(core) < 0) {
         return NULL;
     }
-    PyTypeObject *type = core->state->tcp_transport_type;
+    bool local = is_unix(options);
+    PyTypeObject *type = local ? core->state->unix_transport_type : core->state->tcp_transport_type;
     TcpTransport *t = (TcpTransport *)type->tp_alloc(type, 0);
     if (t == NULL) {
         return NULL;
@@ -369,7 +382,9 @@ corolla_tcp_new(corolla_core *core, const corolla_tcp_options *options)
         registry_add(core, t) < 0 || open_stream(t, core) < 0) {
         goto fail;
     }
-    set_nodelay(t->fd);
+    if (!local) {
+        set_nodelay(t->fd);
+    }
     if (corolla_core_post(core, tcp_made_job, Py_NewRef(t)) < 0) {
         goto fail;
     }
@@ -473,11 +488,12 @@ tcp_repr(PyObject *self)
 {
     TcpTransport *t = (TcpTransport *)self;
     const char *state = t->closed ? " closed" : t->closing ? " closing" : "";
+    const char *name = Py_IS_TYPE(self, t->state->unix_transport_type) ? "UnixTransport" : "TcpTransport";
     if (t->core == NULL || t->core->closed) {
-        return PyUnicode_FromFormat("<TcpTransport%s fd=%d>", state, t->fd);
+        return PyUnicode_FromFormat("<%s%s fd=%d>", name, state, t->fd);
     }
     bool writing = (t->stream.watch.interest & COROLLA_WRITABLE) != 0;
-    return PyUnicode_FromFormat("<TcpTransport%s fd=%d read=%s write=<%s, bufsize=%zu>>", state, t->fd,
+    return PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", name, state, t->fd,
                                 t->stream.reading ? "polling" : "idle", writing ? "polling" : "idle", t->stream.queued);
 }
 
@@ -557,6 +573,9 @@ tcp_dealloc(PyObject *self)
 }
 
 PyDoc_STRVAR(tcp_doc, "A TCP connection. Made by EventLoop.create_connection() and create_server().");
+PyDoc_STRVAR(
+    unix_doc,
+    "A connection over a Unix stream socket. Made by EventLoop.create_unix_connection() and create_unix_server().");
 
 static PyMemberDef tcp_members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(TcpTransport, dict), READONLY, NULL},
@@ -564,13 +583,15 @@ static PyMemberDef tcp_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyType_Slot tcp_slots[] = {
-    {Py_tp_doc, (void *)tcp_doc}, {Py_tp_traverse, tcp_traverse},
-    {Py_tp_clear, tcp_clear},     {Py_tp_finalize, tcp_finalize},
-    {Py_tp_dealloc, tcp_dealloc}, {Py_tp_repr, tcp_repr},
-    {Py_tp_methods, tcp_methods}, {Py_tp_getset, tcp_getset},
-    {Py_tp_members, tcp_members}, {0, NULL},
-};
+#define SLOTS(doc)                                                                                             \
+    {                                                                                                          \
+        {Py_tp_doc, (void *)(doc)}, {Py_tp_traverse, tcp_traverse}, {Py_tp_clear, tcp_clear},                  \
+            {Py_tp_finalize, tcp_finalize}, {Py_tp_dealloc, tcp_dealloc}, {Py_tp_repr, tcp_repr},              \
+            {Py_tp_methods, tcp_methods}, {Py_tp_getset, tcp_getset}, {Py_tp_members, tcp_members}, {0, NULL}, \
+    }
+
+static PyType_Slot tcp_slots[] = SLOTS(tcp_doc);
+static PyType_Slot unix_slots[] = SLOTS(unix_doc);
 
 static PyType_Spec tcp_spec = {
     .name = "corolla.TcpTransport",
@@ -579,17 +600,32 @@ static PyType_Spec tcp_spec = {
     .slots = tcp_slots,
 };
 
+static PyType_Spec unix_spec = {
+    .name = "corolla.UnixTransport",
+    .basicsize = sizeof(TcpTransport),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = unix_slots,
+};
+
+static PyTypeObject *
+make_type(PyObject *module, corolla_state *state, PyType_Spec *spec)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, state->asyncio_Transport);
+    if (type != NULL &&
+        (corolla_add_methods(type, tcp_read_methods) < 0 || corolla_add_methods(type, tcp_write_methods) < 0 ||
+         corolla_add_methods(type, tcp_extra_methods) < 0 || PyModule_AddType(module, type) < 0)) {
+        Py_CLEAR(type);
+    }
+    return type;
+}
+
 int
 tcp_init(PyObject *module, corolla_state *state)
 {
-    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &tcp_spec, state->asyncio_Transport);
-    if (type == NULL) {
+    state->tcp_transport_type = make_type(module, state, &tcp_spec);
+    if (state->tcp_transport_type == NULL) {
         return -1;
     }
-    state->tcp_transport_type = type;
-    if (corolla_add_methods(type, tcp_read_methods) < 0 || corolla_add_methods(type, tcp_write_methods) < 0 ||
-        corolla_add_methods(type, tcp_extra_methods) < 0) {
-        return -1;
-    }
-    return PyModule_AddType(module, type);
+    state->unix_transport_type = make_type(module, state, &unix_spec);
+    return state->unix_transport_type == NULL ? -1 : 0;
 }

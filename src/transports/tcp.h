@@ -143,7 +143,8 @@ struct Server {
     PyObject *forever;         /* owned: the future of serve_forever(), or NULL */
     ServerListener *listeners; /* owned table */
     size_t listener_count;
-    TcpTransport *clients; /* borrowed: head of the list of its connections */
+    struct unix_path *path; /* owned: what close() removes, or NULL; unix_path.c */
+    TcpTransport *clients;  /* borrowed: head of the list of its connections */
     size_t client_count;
     Server *next, *prev; /* the registry's list */
     int backlog;
@@ -155,6 +156,9 @@ struct Server {
 void server_attach(Server *server, TcpTransport *t);
 void server_detach(Server *server, TcpTransport *t); /* keeps an exception being raised */
 void server_stop_listening(Server *server);
+
+/* unix_path.c: removes the path of the server's socket if it is still that; what goes wrong is logged. Once. */
+void server_remove_path(Server *server);
 
 /* accept.c */
 int server_accepted(corolla_listener *l, int fd, const struct sockaddr *peer, socklen_t len);

@@ -53,7 +53,7 @@ corolla_native_of(const corolla_state *state, PyObject *protocol)
     return Py_IS_TYPE(protocol, state->stream_protocol_type) ? state->stream_protocol_ops : NULL;
 }
 
-/* ---- tcp.c --------------------------------------------------------------------------------- */
+/* ---- tcp.c: TcpTransport and UnixTransport ------------------------------------------------------ */
 
 typedef struct corolla_tcp_options {
     int fd;                      /* non-blocking; stolen on success when sock is NULL, borrowed otherwise */
@@ -66,9 +66,16 @@ typedef struct corolla_tcp_options {
     socklen_t peer_len;
 } corolla_tcp_options;
 
-/* A transport whose connection_made() is queued. New reference or NULL; on failure fd and sock are
- * untouched and the caller's. */
+/* A transport, of the type that the socket's family asks for, whose connection_made() is queued. New reference or NULL; on
+ * failure fd and sock are untouched and the caller's. */
 PyObject *corolla_tcp_new(corolla_core *core, const corolla_tcp_options *options);
+/* Whether obj is a TcpTransport or a UnixTransport: what the corolla_tcp_ functions take. */
+static inline bool
+corolla_tcp_check(const corolla_state *state, PyObject *obj)
+{
+    return Py_IS_TYPE(obj, state->tcp_transport_type) || Py_IS_TYPE(obj, state->unix_transport_type);
+}
+
 /* Whoever asked for it no longer wants it: closed at once if connection_made() has not been called (it
  * will not be), else by transport.close(). Keeps an exception being raised. */
 void corolla_tcp_discard(PyObject *transport);
@@ -112,6 +119,9 @@ void corolla_pipe_discard(PyObject *transport);
 /* A Server over a list of listening socket objects (stolen), in a copy of the current context, not yet
  * serving. New reference or NULL. */
 PyObject *corolla_server_new(corolla_core *core, PyObject *sockets, PyObject *factory, int backlog);
+/* From now on, close() removes the path that the server's Unix socket is bound to, if it is still the same file then.
+ * Nothing happens for an abstract name, or for a path that is not there. 0 or -1. */
+int corolla_server_own_path(PyObject *server, PyObject *sock);
 /* 0, or -1 with nothing left listening that was not before. */
 int corolla_server_start(PyObject *server);
 /* server.close(). 0 or -1. */

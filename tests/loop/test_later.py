@@ -10,10 +10,7 @@ LATER = [
     "sock_recvfrom_into",
     "sock_sendto",
     "start_tls",
-    "create_unix_server",
-    "create_unix_connection",
     "create_datagram_endpoint",
-    "connect_accepted_socket",
     "subprocess_exec",
     "subprocess_shell",
 ]

@@ -7,6 +7,7 @@ import contextvars
 import functools
 import gc
 import io
+import logging
 import os
 import signal
 import socket
@@ -504,6 +505,75 @@ def test_connections(loop, leaks_nothing):
     leaks_nothing(operation)
     server.close()
     loop.run_until_complete(server.wait_closed())
+
+
+def test_unix_connections(loop, leaks_nothing, tmp_path):
+    path = str(tmp_path / "sock")
+    server = loop.run_until_complete(loop.create_unix_server(Echo, path))
+
+    async def operation():
+        transport, protocol = await loop.create_unix_connection(lambda: Client(loop), path)
+        transport.write(b"hello")
+        transport.get_extra_info("peername")
+        assert await protocol.received == b"hello"
+        transport.close()
+        assert await protocol.lost is None
+
+    leaks_nothing(operation)
+    server.close()
+    loop.run_until_complete(server.wait_closed())
+
+
+def test_unix_servers(loop, leaks_nothing, tmp_path):
+    path = str(tmp_path / "sock")
+
+    async def operation():
+        async with await loop.create_unix_server(Echo, path) as server:
+            repr(server.sockets)
+        server = await loop.create_unix_server(Echo, path, cleanup_socket=False)
+        server.close()  # leaves a stale one
+        for create in (loop.create_unix_server, loop.create_unix_connection):
+            for arguments in ((path + "/below",), (7,), ("",)):
+                try:
+                    await create(Echo, *arguments)
+                except (OSError, TypeError, IndexError):
+                    pass
+        os.unlink(path)
+
+    logging.disable()
+    try:
+        leaks_nothing(operation, rounds=300)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_unix_connections_that_wait(loop, leaks_nothing, tmp_path):
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as filler:
+        listening.bind(path)
+        listening.listen(0)
+        filler.connect(path)
+
+        async def operation():
+            waiting = [loop.create_task(loop.create_unix_connection(Echo, path)) for _ in range(3)]
+            await asyncio.sleep(0)
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+
+        leaks_nothing(operation)
+
+
+def test_accepted_sockets(loop, leaks_nothing):
+    async def operation():
+        ours, theirs = socket.socketpair()
+        transport, protocol = await loop.connect_accepted_socket(lambda: Client(loop), ours)
+        theirs.sendall(b"hello")
+        assert await protocol.received == b"hello"
+        theirs.close()
+        assert await protocol.lost is None
+
+    leaks_nothing(operation)
 
 
 def test_pipes(loop, leaks_nothing):

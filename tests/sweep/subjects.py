@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -120,6 +121,30 @@ def transport(world: World, state: str) -> Any:
     if state == "closed":
         made.abort()
         world.turn(2)
+    return made
+
+
+def unix_transport(world: World, state: str) -> Any:
+    ours, theirs = socket.socketpair()
+    world.kept.append(theirs)
+    made, _protocol = world.run(world.loop.create_unix_connection(asyncio.Protocol, sock=ours))
+    if state in ("bare", "skips init"):
+        made.abort()
+        return half_made(type(made), state)
+    if state == "closed":
+        made.abort()
+        world.turn(2)
+    return made
+
+
+def unix_server(world: World, state: str) -> Any:
+    name = "\0corolla-sweep-" + os.urandom(8).hex()
+    made = world.run(world.loop.create_unix_server(asyncio.Protocol, name))
+    if state in ("bare", "skips init"):
+        made.close()
+        return half_made(type(made), state)
+    if state == "closed":
+        made.close()
     return made
 
 
@@ -250,6 +275,8 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "EventLoop": event_loop,
     "Server": server,
     "TcpTransport": transport,
+    "UnixTransport": unix_transport,
+    "Unix server": unix_server,
     "ReadPipeTransport": read_pipe,
     "WritePipeTransport": write_pipe,
     "coroutine": coroutine,
