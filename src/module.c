@@ -110,6 +110,12 @@ module_exec(PyObject *module)
     X(loop_base_type)         \
     X(loop_type)              \
     X(gather_type)            \
+    X(lock_type)              \
+    X(event_type)             \
+    X(condition_type)         \
+    X(semaphore_type)         \
+    X(bounded_semaphore_type) \
+    X(barrier_type)           \
     X(queue_type)             \
     X(priority_queue_type)    \
     X(lifo_queue_type)        \

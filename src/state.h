@@ -128,6 +128,10 @@
     X(sig)                       \
     X(ident)                     \
     X(sockaddr)                  \
+    X(acquire)                   \
+    X(locked)                    \
+    X(notify)                    \
+    X(release)                   \
     X(_init)                     \
     X(_put)                      \
     X(_get)                      \
@@ -267,6 +271,8 @@ typedef struct corolla_state {
     PyTypeObject *gather_type;                                        /* owned */
     PyTypeObject *queue_type, *priority_queue_type, *lifo_queue_type; /* owned, each */
     PyObject *QueueShutDown;                                          /* owned: asyncio's, or ours before 3.13 */
+    PyTypeObject *lock_type, *event_type, *condition_type, *semaphore_type, *bounded_semaphore_type; /* owned, each */
+    PyTypeObject *barrier_type;                                                                      /* owned */
 
     /* transports/ */
     PyTypeObject *tcp_transport_type, *unix_transport_type, *server_type; /* owned, each */

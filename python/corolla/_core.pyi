@@ -390,3 +390,18 @@ class StreamWriter(asyncio.StreamWriter):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> None: ...
+
+@disjoint_base
+class Lock(asyncio.Lock):
+    def __init__(self) -> None: ...
+
+@disjoint_base
+class Event(asyncio.Event):
+    def __init__(self) -> None: ...
+
+@disjoint_base
+class Semaphore(asyncio.Semaphore):
+    def __init__(self, value: int = 1) -> None: ...
+
+class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore):  # type: ignore[misc]
+    def __init__(self, value: int = 1) -> None: ...

@@ -4,7 +4,8 @@
 int
 corolla_primitives_init(PyObject *module, corolla_state *state)
 {
-    if (corolla_gather_init(module, state) < 0 || corolla_queue_init(module, state) < 0) {
+    if (corolla_gather_init(module, state) < 0 || corolla_queue_init(module, state) < 0 ||
+        corolla_sync_init(module, state) < 0) {
         return -1;
     }
     if (PyModule_AddFunctions(module, corolla_sleep_functions) < 0) {

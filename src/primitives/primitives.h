@@ -12,5 +12,6 @@ extern PyMethodDef corolla_sleep_functions[], corolla_gather_functions[], coroll
 /* Types of each file. 0 or -1. */
 int corolla_gather_init(PyObject *module, corolla_state *state);
 int corolla_queue_init(PyObject *module, corolla_state *state);
+int corolla_sync_init(PyObject *module, corolla_state *state);
 
 #endif

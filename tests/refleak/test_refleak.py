@@ -206,6 +206,59 @@ def test_await(loop, leaks_nothing):
     leaks_nothing(operation)
 
 
+@pytest.mark.parametrize("kind", ["Lock", "Semaphore", "BoundedSemaphore"])
+def test_locks(loop, leaks_nothing, kind):
+    async def worker(lock):
+        async with lock:
+            await impl.sleep(0)
+
+    class Mine(getattr(impl.api, kind)):
+        pass
+
+    async def operation():
+        for lock in (getattr(impl.api, kind)(), Mine()):
+            lock.attribute = lock
+            tasks = [loop.create_task(worker(lock)) for _ in range(4)]
+            await impl.sleep(0)
+            tasks[1].cancel()
+            repr(lock)
+            await asyncio.wait(tasks)
+            try:
+                async with lock:
+                    waiting = loop.create_task(lock.acquire())
+                    await impl.sleep(0)
+                    list(lock._waiters)
+                    coro = lock.acquire()
+                    coro.send(None)
+                    coro.close()
+                    raise LookupError
+            except LookupError:
+                await waiting
+            lock.release()
+            try:
+                lock.release()
+            except (RuntimeError, ValueError):
+                pass
+
+    leaks_nothing(operation, rounds=500)
+
+
+def test_events(loop, leaks_nothing):
+    async def operation():
+        event = impl.api.Event()
+        tasks = [loop.create_task(event.wait()) for _ in range(4)]
+        await impl.sleep(0)
+        tasks[1].cancel()
+        list(event._waiters)
+        event.set()
+        await asyncio.wait(tasks)
+        await event.wait()
+        event.attribute = event.wait
+        repr(event)
+
+    leaks_nothing(operation)
+
+
 @pytest.mark.parametrize("kind", ["Queue", "PriorityQueue", "LifoQueue"])
 def test_queues(loop, leaks_nothing, kind):
     async def operation():

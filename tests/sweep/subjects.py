@@ -245,6 +245,24 @@ def runner(world: World, state: str) -> Any:
     return made
 
 
+def sync_maker(kind: type, *args: Any) -> Callable[[World, str], Any]:
+    """Locks and the like; "closed" is taken, with somebody who waits."""
+
+    def sync(world: World, state: str) -> Any:
+        if state in ("bare", "skips init"):
+            return half_made(kind, state)
+        made = kind(*args)
+        if state == "closed":
+            for coro in [getattr(made, "acquire", None) or made.wait] * 2:
+                waiting = impl.Task(coro(), loop=world.loop)
+                waiting._log_destroy_pending = False
+                world.kept.append(waiting)
+            world.turn(2)
+        return made
+
+    return sync
+
+
 def queue_maker(kind: type) -> Callable[[World, str], Any]:
     def queue(world: World, state: str) -> Any:
         if state in ("bare", "skips init"):
@@ -283,6 +301,10 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "future iterator": iterator,
     "task wakeup": wakeup,
     "EventLoopPolicy": policy,
+    "Lock": sync_maker(impl.api.Lock),
+    "Event": sync_maker(impl.api.Event),
+    "Semaphore": sync_maker(impl.api.Semaphore, 1),
+    "BoundedSemaphore": sync_maker(impl.api.BoundedSemaphore, 1),
     "Queue": queue_maker(impl.Queue),
     "PriorityQueue": queue_maker(impl.PriorityQueue),
     "LifoQueue": queue_maker(impl.LifoQueue),
