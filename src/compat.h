@@ -5,6 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdbool.h>
 #include <structmember.h>
 
 #if PY_VERSION_HEX < 0x030B0000
@@ -113,6 +114,37 @@ corolla_dict_for_cache(PyObject **dict)
     (void)dict;
     return 0;
 #endif
+}
+
+/* Whether a coroutine of Python's may have run: false only for one that has not. */
+static inline bool
+corolla_coroutine_begun(PyObject *coro)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    (void)coro;
+    return true;
+#elif PY_VERSION_HEX >= 0x030D0000
+    return ((PyCoroObject *)coro)->cr_frame_state != -3;
+#else
+    return ((PyCoroObject *)coro)->cr_frame_state != -2;
+#endif
+}
+
+/* A generator that types.coroutine() made awaitable. */
+static inline bool
+corolla_is_generator_coroutine(PyObject *obj)
+{
+    if (!PyGen_CheckExact(obj)) {
+        return false;
+    }
+#if PY_VERSION_HEX >= 0x030C0000
+    PyCodeObject *code = PyGen_GetCode((PyGenObject *)obj);
+#else
+    PyCodeObject *code = (PyCodeObject *)Py_NewRef((PyObject *)((PyGenObject *)obj)->gi_code);
+#endif
+    bool awaitable = code->co_flags & CO_ITERABLE_COROUTINE;
+    Py_DECREF(code);
+    return awaitable;
 }
 
 #endif

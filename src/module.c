@@ -119,7 +119,9 @@ module_exec(PyObject *module)
     X(queue_type)             \
     X(priority_queue_type)    \
     X(lifo_queue_type)        \
-    X(QueueShutDown)
+    X(QueueShutDown)          \
+    X(timeout_type)           \
+    X(as_completed_type)
 
 /* There is no m_clear: the collector breaks the cycle of module and types at the types, and until the last
  * object is gone its methods find the state whole. */

@@ -161,7 +161,11 @@
     X(start_tls)                 \
     X(write)                     \
     X(write_eof)                 \
-    X(writelines)
+    X(writelines)                \
+    X(cancelling)                \
+    X(uncancel)                  \
+    X(run)                       \
+    X(exceptions)
 
 /* asyncio's own test, without the deprecation warning of its public name. */
 #if PY_VERSION_HEX >= 0x030E0000
@@ -234,6 +238,10 @@
     X(SocketKind, "socket", "SocketKind")                                             \
     X(socket_getaddrinfo, "socket", "getaddrinfo")                                    \
     X(socket_getnameinfo, "socket", "getnameinfo")                                    \
+    X(current_task, "asyncio", "current_task")                                        \
+    X(isawaitable, "inspect", "isawaitable")                                          \
+    X(ExceptionGroup, "builtins", "ExceptionGroup")                                   \
+    X(partial, "functools", "partial")                                                \
     X(signal_signal, "signal", "signal")                                              \
     X(signal_getsignal, "signal", "getsignal")                                        \
     X(signal_siginterrupt, "signal", "siginterrupt")                                  \
@@ -268,7 +276,7 @@ typedef struct corolla_state {
     bool format_takes_debug;             /* asyncio's _format_callback_source(debug=), newer than 3.12.3 */
 
     /* primitives/ */
-    PyTypeObject *gather_type;                                        /* owned */
+    PyTypeObject *gather_type, *timeout_type, *as_completed_type;     /* owned, each */
     PyTypeObject *queue_type, *priority_queue_type, *lifo_queue_type; /* owned, each */
     PyObject *QueueShutDown;                                          /* owned: asyncio's, or ours before 3.13 */
     PyTypeObject *lock_type, *event_type, *condition_type, *semaphore_type, *bounded_semaphore_type; /* owned, each */

@@ -3,11 +3,16 @@
 import asyncio
 import ssl as ssl_module
 import sys
+from asyncio import Timeout as Timeout
+from asyncio import ensure_future as ensure_future
 from asyncio import gather as gather
 from asyncio import open_connection as open_connection
 from asyncio import open_unix_connection as open_unix_connection
 from asyncio import start_server as start_server
 from asyncio import start_unix_server as start_unix_server
+from asyncio import timeout as timeout
+from asyncio import timeout_at as timeout_at
+from asyncio import wait_for as wait_for
 from asyncio.base_events import Server as _AsyncioServer
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor

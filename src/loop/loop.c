@@ -210,13 +210,11 @@ static void
 drop_job(corolla_job_fn fn, void *arg, void *ctx)
 {
     (void)ctx;
-    if (corolla_job_owns_object(fn) || corolla_transports_own_job(fn)) {
-        if (fn == corolla_handle_job && ((corolla_handle *)arg)->timer) {
-            /* If its job was queued: that is no more, and cancel() has nothing to revoke. */
-            corolla_timer_fired(&((corolla_timer_handle *)arg)->timer);
-            ((corolla_timer_handle *)arg)->scheduled = false;
-        }
+    if (corolla_transports_own_job(fn)) {
         Py_DECREF((PyObject *)arg);
+    }
+    else {
+        corolla_job_drop(fn, arg);
     }
 }
 
@@ -301,8 +299,9 @@ static void
 visit_job(corolla_job_fn fn, void *arg, void *ctx)
 {
     Visitor *v = ctx;
-    if (v->rc == 0 && (corolla_job_owns_object(fn) || corolla_transports_own_job(fn))) {
-        v->rc = v->visit(arg, v->arg);
+    PyObject *object = corolla_transports_own_job(fn) ? arg : corolla_job_object(fn, arg);
+    if (v->rc == 0 && object != NULL) {
+        v->rc = v->visit(object, v->arg);
     }
 }
 

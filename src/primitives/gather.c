@@ -349,73 +349,12 @@ set_loop(Gathering *g, PyObject *loop)
     g->core = corolla_core_of(g->state, loop);
 }
 
-static bool
-is_native_coroutine(corolla_state *state, PyObject *arg)
-{
-    return PyCoro_CheckExact(arg) || Py_IS_TYPE(arg, state->coroutine_type);
-}
-
-/* asyncio.ensure_future(arg, loop=loop): new reference or NULL. */
-static PyObject *
-ensure_any(Gathering *g, PyObject *arg)
-{
-    if (g->loop == NULL) {
-        return PyObject_CallOneArg(g->state->ensure_future, arg);
-    }
-    PyObject *names = PyTuple_Pack(1, g->state->s.loop);
-    if (names == NULL) {
-        return NULL;
-    }
-    PyObject *stack[2] = {arg, g->loop};
-    PyObject *future = PyObject_Vectorcall(g->state->ensure_future, stack, 1, names);
-    Py_DECREF(names);
-    return future;
-}
-
-/* The same for what is ours, without asking Python. */
-static PyObject *
-ensure_future(Gathering *g, PyObject *arg)
-{
-    corolla_state *state = g->state;
-    if (corolla_is_plain_future(state, arg) && ((corolla_future *)arg)->loop != NULL) {
-        PyObject *loop = ((corolla_future *)arg)->loop;
-        if (g->loop == NULL) {
-            set_loop(g, Py_NewRef(loop));
-        }
-        else if (loop != g->loop) {
-            PyErr_SetString(PyExc_ValueError,
-                            "The future belongs to a different loop than the one specified as the loop argument");
-            return NULL;
-        }
-        return Py_NewRef(arg);
-    }
-    if (!is_native_coroutine(state, arg)) {
-        return ensure_any(g, arg);
-    }
-    if (g->loop == NULL) {
-        PyObject *running = PyObject_CallNoArgs(state->_get_running_loop);
-        if (running == NULL) {
-            return NULL;
-        }
-        if (running == Py_None) {
-            Py_DECREF(running);
-            return ensure_any(g, arg);
-        }
-        set_loop(g, running);
-    }
-    corolla_core *core = g->core;
-    if (core == NULL || core->factory || (core->overridden & COROLLA_OWN_CREATE_TASK)) {
-        return ensure_any(g, arg);
-    }
-    return corolla_core_check_closed(core) < 0 ? NULL : corolla_task_new(core, arg, NULL, NULL, false);
-}
-
 /* The child of an argument not seen before: a future, made if need be. New reference or NULL. */
 static PyObject *
 make_child(Gathering *g, PyObject *arg)
 {
     corolla_state *state = g->state;
-    PyObject *child = ensure_future(g, arg);
+    PyObject *child = corolla_ensure_future(state, arg, g->loop);
     if (child == NULL) {
         return NULL;
     }
@@ -472,7 +411,7 @@ find_child(Gathering *g, PyObject *const *args, Py_ssize_t index, PyObject **chi
 {
     PyObject *arg = args[index];
     *child = NULL;
-    if (corolla_is_plain_future(g->state, arg) || is_native_coroutine(g->state, arg)) {
+    if (corolla_is_plain_future(g->state, arg) || corolla_is_native_coroutine(g->state, arg)) {
         Py_ssize_t first = seen_first(&g->seen, args, index);
         if (first != index) {
             assert(g->outer != NULL); /* made with the first child */
@@ -505,7 +444,8 @@ add_argument(Gathering *g, PyObject *const *args, Py_ssize_t index)
                 goto fail;
             }
         }
-        bool by_identity = corolla_is_plain_future(g->state, args[index]) || is_native_coroutine(g->state, args[index]);
+        bool by_identity =
+            corolla_is_plain_future(g->state, args[index]) || corolla_is_native_coroutine(g->state, args[index]);
         if ((!by_identity && PyDict_SetItem(g->others, args[index], child) < 0) || watch_child(g, child) < 0) {
             goto fail;
         }

@@ -4,15 +4,25 @@
 int
 corolla_primitives_init(PyObject *module, corolla_state *state)
 {
-    if (corolla_gather_init(module, state) < 0 || corolla_queue_init(module, state) < 0 ||
-        corolla_sync_init(module, state) < 0) {
-        return -1;
+    int (*const types[])(PyObject *, corolla_state *) = {
+        corolla_gather_init,
+        corolla_queue_init,
+        corolla_sync_init,
+        corolla_timeout_init,
+    };
+    PyMethodDef *const functions[] = {
+        corolla_sleep_functions,         corolla_gather_functions,  corolla_create_task_functions,
+        corolla_ensure_future_functions, corolla_timeout_functions, corolla_wait_for_functions,
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(types); i++) {
+        if (types[i](module, state) < 0) {
+            return -1;
+        }
     }
-    if (PyModule_AddFunctions(module, corolla_sleep_functions) < 0) {
-        return -1;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(functions); i++) {
+        if (PyModule_AddFunctions(module, functions[i]) < 0) {
+            return -1;
+        }
     }
-    if (PyModule_AddFunctions(module, corolla_create_task_functions) < 0) {
-        return -1;
-    }
-    return PyModule_AddFunctions(module, corolla_gather_functions);
+    return 0;
 }

@@ -7,11 +7,16 @@
 #include "../scheduler/scheduler.h"
 
 /* Module functions of each file. */
-extern PyMethodDef corolla_sleep_functions[], corolla_gather_functions[], corolla_create_task_functions[];
+extern PyMethodDef corolla_sleep_functions[], corolla_gather_functions[], corolla_create_task_functions[],
+    corolla_ensure_future_functions[], corolla_timeout_functions[], corolla_wait_for_functions[];
 
 /* Types of each file. 0 or -1. */
 int corolla_gather_init(PyObject *module, corolla_state *state);
 int corolla_queue_init(PyObject *module, corolla_state *state);
+int corolla_timeout_init(PyObject *module, corolla_state *state);
 int corolla_sync_init(PyObject *module, corolla_state *state);
+
+/* asyncio.ensure_future(arg, loop=loop); loop NULL: the running one. New reference or NULL. */
+PyObject *corolla_ensure_future(corolla_state *state, PyObject *arg, PyObject *loop);
 
 #endif

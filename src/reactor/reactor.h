@@ -118,6 +118,8 @@ corolla_timers_first(const corolla_timers *timers)
 void corolla_timer_init(corolla_timer *timer, corolla_job_fn fn, void *arg);
 /* Starts an idle timer. 0 or -ENOMEM. */
 int corolla_timer_start(corolla_reactor *r, corolla_timer *timer, int64_t deadline);
+/* Queues the job of an idle timer now, as if it were due. 0 or -ENOMEM. */
+int corolla_timer_queue(corolla_reactor *r, corolla_timer *timer);
 /* True if the timer was pending (its arg is the caller's again); its job, if queued, is revoked. */
 bool corolla_timer_stop(corolla_reactor *r, corolla_timer *timer);
 /* To be called first in fn by a timer that may be stopped or started again: the job is running. */

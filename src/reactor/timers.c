@@ -125,6 +125,17 @@ corolla_timer_start(corolla_reactor *r, corolla_timer *timer, int64_t deadline)
     return corolla_timers_insert(&r->timers, timer);
 }
 
+int
+corolla_timer_queue(corolla_reactor *r, corolla_timer *timer)
+{
+    assert(timer->index == COROLLA_TIMER_IDLE && !job_is_queued(&r->ring, timer->job));
+    int err = corolla_reactor_post(r, timer->fn, timer->arg);
+    if (err == 0) {
+        timer->job = r->ring.tail;
+    }
+    return err;
+}
+
 bool
 corolla_timer_stop(corolla_reactor *r, corolla_timer *timer)
 {

@@ -11,6 +11,33 @@ ask(PyObject *future, PyObject *method)
     return truth;
 }
 
+static int
+ask_function(PyObject *function, PyObject *obj)
+{
+    PyObject *answer = PyObject_CallOneArg(function, obj);
+    int truth = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    return truth;
+}
+
+int
+corolla_any_isfuture(corolla_state *state, PyObject *obj)
+{
+    if (corolla_is_native_coroutine(state, obj)) {
+        return 0;
+    }
+    return corolla_is_plain_future(state, obj) ? 1 : ask_function(state->isfuture, obj);
+}
+
+int
+corolla_any_iscoroutine(corolla_state *state, PyObject *obj)
+{
+    if (corolla_is_native_coroutine(state, obj)) {
+        return 1;
+    }
+    return corolla_is_plain_future(state, obj) ? 0 : ask_function(state->iscoroutine, obj);
+}
+
 int
 corolla_any_done(corolla_state *state, PyObject *future)
 {
@@ -69,6 +96,15 @@ corolla_any_cancel(corolla_state *state, PyObject *future, PyObject *msg)
                                                   : foreign_cancel(state, future, msg);
 }
 
+/* A number that a method gave. Steals answer (NULL: an exception is set). 0 or -1. */
+static int
+count(PyObject *answer, int64_t *number)
+{
+    *number = answer == NULL ? -1 : PyLong_AsLongLong(answer);
+    Py_XDECREF(answer);
+    return *number == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
 /* future.method(arg). 0 or -1. */
 static int
 tell(PyObject *future, PyObject *method, PyObject *arg)
@@ -76,6 +112,26 @@ tell(PyObject *future, PyObject *method, PyObject *arg)
     PyObject *done = PyObject_CallMethodOneArg(future, method, arg);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
+}
+
+int
+corolla_any_cancelling(corolla_state *state, PyObject *task, int64_t *requests)
+{
+    if (Py_IS_TYPE(task, state->task_type)) {
+        *requests = ((corolla_task *)task)->cancel_requests;
+        return 0;
+    }
+    return count(PyObject_CallMethodNoArgs(task, state->s.cancelling), requests);
+}
+
+int
+corolla_any_uncancel(corolla_state *state, PyObject *task, int64_t *requests)
+{
+    if (Py_IS_TYPE(task, state->task_type)) {
+        *requests = corolla_task_uncancel((corolla_task *)task);
+        return 0;
+    }
+    return count(PyObject_CallMethodNoArgs(task, state->s.uncancel), requests);
 }
 
 int

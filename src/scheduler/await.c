@@ -108,7 +108,7 @@ find_origin(int depth)
 }
 
 /* States of up to so many words share one free list. */
-enum { SMALL_WORDS = 8 };
+enum { SMALL_WORDS = 16 };
 
 corolla_coro *
 corolla_coro_new(corolla_state *state, const corolla_coro_spec *spec)
@@ -178,6 +178,18 @@ static PyObject *
 get_awaitable_iter(PyObject *obj)
 {
     if (PyCoro_CheckExact(obj)) {
+        PyObject *awaited = corolla_coroutine_begun(obj) ? PyObject_GetAttrString(obj, "cr_await") : Py_NewRef(Py_None);
+        if (awaited == NULL || awaited != Py_None) {
+            if (awaited != NULL) {
+                PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+            }
+            Py_XDECREF(awaited);
+            return NULL;
+        }
+        Py_DECREF(awaited);
+        return Py_NewRef(obj);
+    }
+    if (corolla_is_generator_coroutine(obj)) {
         return Py_NewRef(obj);
     }
     PyAsyncMethods *async = Py_TYPE(obj)->tp_as_async;

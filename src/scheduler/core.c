@@ -3,11 +3,31 @@
 
 #include "callback.h"
 
-bool
-corolla_job_owns_object(corolla_job_fn fn)
+PyObject *
+corolla_job_object(corolla_job_fn fn, void *arg)
 {
-    return fn == corolla_handle_job || fn == corolla_task_step_job || fn == corolla_task_wakeup_job ||
-           fn == corolla_callback_job;
+    if (fn == corolla_alarm_job) {
+        return ((corolla_alarm *)arg)->target;
+    }
+    bool owns = fn == corolla_handle_job || fn == corolla_task_step_job || fn == corolla_task_wakeup_job ||
+                fn == corolla_callback_job;
+    return owns ? arg : NULL;
+}
+
+void
+corolla_job_drop(corolla_job_fn fn, void *arg)
+{
+    if (fn == corolla_alarm_job) {
+        corolla_alarm_forget(arg);
+        return;
+    }
+    PyObject *object = corolla_job_object(fn, arg);
+    if (fn == corolla_handle_job && ((corolla_handle *)arg)->timer) {
+        /* If its job was queued: that is no more, and cancel() has nothing to revoke. */
+        corolla_timer_fired(&((corolla_timer_handle *)arg)->timer);
+        ((corolla_timer_handle *)arg)->scheduled = false;
+    }
+    Py_XDECREF(object);
 }
 
 int

@@ -63,8 +63,10 @@ corolla_core_of(corolla_state *state, PyObject *loop)
     return NULL;
 }
 
-/* Jobs whose arg is an owned reference to a Python object, for the collector. */
-bool corolla_job_owns_object(corolla_job_fn fn);
+/* The Python object that a job owns (borrowed), for the collector; NULL for none. */
+PyObject *corolla_job_object(corolla_job_fn fn, void *arg);
+/* Drops what a job owns that will not run. */
+void corolla_job_drop(corolla_job_fn fn, void *arg);
 /* A handle or a new task that a running loop has queued lives until it has run, whatever refers to it: the run holds
  * the loop. So the collector need not walk it; most are gone before it would have. It is told of those that outlive
  * their job, and, by this (a corolla_visit_fn), of those that are left when the run ends. */
@@ -236,6 +238,15 @@ int corolla_future_on_done(PyObject *future, corolla_done_fn fn, PyObject *arg);
 
 /* ---- Any future: ours, a subclass of it, or another library's; any.c ----------------------- */
 
+/* A coroutine of Python's or of ours. */
+static inline bool
+corolla_is_native_coroutine(const corolla_state *state, PyObject *obj)
+{
+    return PyCoro_CheckExact(obj) || Py_IS_TYPE(obj, state->coroutine_type);
+}
+int corolla_any_isfuture(corolla_state *state, PyObject *obj);    /* asyncio.isfuture(): 1, 0 or -1 */
+int corolla_any_iscoroutine(corolla_state *state, PyObject *obj); /* asyncio.iscoroutine(): 1, 0 or -1 */
+
 /* Each goes through the future's public methods unless it is a plain one of ours. */
 int corolla_any_done(corolla_state *state, PyObject *future);      /* 1, 0 or -1 */
 int corolla_any_cancelled(corolla_state *state, PyObject *future); /* 1, 0 or -1 */
@@ -286,6 +297,54 @@ corolla_core_leave_task(corolla_core *core)
         corolla_core_leave_task_slow(core);
     }
 }
+
+/* The task that runs on a loop, any loop: new reference; NULL for none, and with an exception set. */
+PyObject *corolla_current_task(corolla_state *state, PyObject *loop);
+/* A new future of any loop, by its create_future() unless that is ours. New reference or NULL. */
+PyObject *corolla_loop_future(corolla_state *state, PyObject *loop);
+/* cancelling() of any task. 0 or -1. */
+int corolla_any_cancelling(corolla_state *state, PyObject *task, int64_t *requests);
+/* uncancel() of any task; what is left in *requests. 0 or -1. */
+int corolla_any_uncancel(corolla_state *state, PyObject *task, int64_t *requests);
+/* Task.uncancel(): what is left. */
+int64_t corolla_task_uncancel(corolla_task *task);
+
+/* ---- Alarms: timers of C code, alarm.c ----------------------------------------------------- */
+
+/* Embedded in the object that waits, which owns the loop meanwhile and calls corolla_alarm_clear() before it goes. All
+ * zero bytes is one that is not set. */
+typedef struct corolla_alarm {
+    corolla_timer timer;
+    corolla_core *core; /* borrowed */
+    PyMethodDef *call;  /* static: METH_NOARGS, called with target as self */
+    PyObject *target;   /* owned by the loop while the timer is pending, else NULL */
+    PyObject *handle;   /* owned: what the loop's own call_at(), call_later() or call_soon() gave */
+} corolla_alarm;
+
+/* Has call(target) run at that loop time, after so many seconds, or on the next turn. A call that runs code of others
+ * begins with corolla_core_leave_task(). 0 or -1. */
+int corolla_alarm_at(corolla_alarm *alarm, corolla_state *state, PyObject *loop, double when, PyMethodDef *call,
+                     PyObject *target);
+int corolla_alarm_after(corolla_alarm *alarm, corolla_state *state, PyObject *loop, double delay, PyMethodDef *call,
+                        PyObject *target);
+int corolla_alarm_soon(corolla_alarm *alarm, corolla_state *state, PyObject *loop, PyMethodDef *call, PyObject *target);
+/* Sets the result None of a future of that loop after so many seconds, unless it is cancelled. It has to be stopped
+ * before anyone else sets the future. 0 or -1. */
+int corolla_alarm_wake(corolla_alarm *alarm, corolla_state *state, PyObject *loop, double delay, PyObject *future);
+/* Keeps an exception being raised; harmless when not set. 0, or -1 with what a foreign handle's cancel() raises. */
+int corolla_alarm_stop(corolla_alarm *alarm, corolla_state *state);
+/* The same for where nothing can be raised. */
+void corolla_alarm_clear(corolla_alarm *alarm, corolla_state *state);
+/* For the collector: target is the loop's. */
+static inline int
+corolla_alarm_traverse(corolla_alarm *alarm, visitproc visit, void *arg)
+{
+    Py_VISIT(alarm->handle);
+    return 0;
+}
+/* The job of an alarm that is due; and what is done with one whose loop closes instead. */
+int corolla_alarm_job(void *arg);
+void corolla_alarm_forget(corolla_alarm *alarm);
 
 /* ---- Reports ----------------------------------------------------------------------------- */
 

@@ -215,6 +215,15 @@ task_cancelling(PyObject *self, PyObject *unused)
     return PyLong_FromLongLong(((corolla_task *)self)->cancel_requests);
 }
 
+int64_t
+corolla_task_uncancel(corolla_task *task)
+{
+    if (task->cancel_requests > 0 && --task->cancel_requests == 0) {
+        task->must_cancel = false;
+    }
+    return task->cancel_requests;
+}
+
 PyDoc_STRVAR(uncancel_doc,
              "uncancel($self, /)\n--\n\n"
              "Take back one call to cancel(). Return how many requests remain.\n\n"
@@ -224,11 +233,7 @@ static PyObject *
 task_uncancel(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    corolla_task *task = (corolla_task *)self;
-    if (task->cancel_requests > 0 && --task->cancel_requests == 0) {
-        task->must_cancel = false;
-    }
-    return PyLong_FromLongLong(task->cancel_requests);
+    return PyLong_FromLongLong(corolla_task_uncancel((corolla_task *)self));
 }
 
 PyDoc_STRVAR(get_name_doc, "get_name($self, /)\n--\n\nReturn the task's name.");

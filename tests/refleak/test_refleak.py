@@ -14,6 +14,7 @@ import socket
 import threading
 import types
 
+import corolla
 import impl
 import pytest
 from refleak.leaks import grown
@@ -316,6 +317,34 @@ def test_cancel(loop, leaks_nothing):
         await impl.sleep(0)
 
     leaks_nothing(operation)
+
+
+def test_sleep_timeout_and_wait_for(loop, leaks_nothing):
+    async def forever():
+        await loop.create_future()
+
+    async def operation():
+        await corolla.sleep(0.00001)
+        for timeout in (1000, 0, -1):
+            try:
+                async with corolla.timeout(timeout) as scope:
+                    await corolla.sleep(0)
+                    scope.reschedule(0)
+                    await forever()
+            except TimeoutError:
+                pass
+            try:
+                await corolla.wait_for(loop.create_task(forever()), min(timeout, 0.00001))
+            except TimeoutError:
+                pass
+        task = loop.create_task(corolla.wait_for(forever(), 1000))
+        await corolla.sleep(0)
+        task.cancel()
+        await corolla.sleep(0)
+        await corolla.wait_for(returns(), None)
+        corolla.Timeout(1)
+
+    leaks_nothing(operation, rounds=500)
 
 
 def test_exceptions(loop, leaks_nothing):

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import corolla
 import impl
 
 STATES = ("normal", "closed", "bare", "skips init")
@@ -196,6 +197,25 @@ def iterator(world: World, state: str) -> Any:
     return made
 
 
+def timeout(world: World, state: str) -> Any:
+    """As made, being run, expired; half made."""
+    if state in ("bare", "skips init"):
+        return corolla.Timeout.__new__(corolla.Timeout)
+    made = corolla.timeout_at(0 if state == "closed" else 10**9)
+
+    async def enter() -> None:
+        try:
+            async with made:
+                await forever()
+        except TimeoutError:
+            pass
+
+    running = impl.Task(enter(), loop=world.loop)
+    running._log_destroy_pending = False
+    world.turn(3)
+    return made
+
+
 def wakeup(world: World, state: str) -> Any:
     """What stands in a future's _callbacks for a task that waits."""
     awaited = impl.Future(loop=world.loop)
@@ -300,6 +320,7 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "coroutine": coroutine,
     "future iterator": iterator,
     "task wakeup": wakeup,
+    "Timeout": timeout,
     "EventLoopPolicy": policy,
     "Lock": sync_maker(impl.api.Lock),
     "Event": sync_maker(impl.api.Event),
