@@ -81,6 +81,18 @@ PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
 }
 #endif
 
+/* Makes an object of memory that held one of exactly that type, as PyObject_Init() does without the calls. */
+static inline void
+corolla_revive(PyObject *self, PyTypeObject *type)
+{
+#if defined(Py_GIL_DISABLED) || defined(Py_TRACE_REFS) || defined(Py_REF_DEBUG)
+    PyObject_Init(self, type);
+#else
+    Py_INCREF(type);
+    Py_SET_REFCNT(self, 1);
+#endif
+}
+
 /* The context that is current in this thread: borrowed, NULL while it has none. */
 static inline PyObject *
 corolla_current_context(void)

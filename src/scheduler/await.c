@@ -117,8 +117,8 @@ corolla_coro_new(corolla_state *state, const corolla_coro_spec *spec)
     freelist *list = &state->freelists->coros;
     corolla_coro *co;
     if (words <= SMALL_WORDS && list->count > 0) {
-        co = (corolla_coro *)PyObject_InitVar((PyVarObject *)list->items[--list->count], state->coroutine_type,
-                                              SMALL_WORDS);
+        co = (corolla_coro *)list->items[--list->count];
+        corolla_revive((PyObject *)co, state->coroutine_type);
     }
     else {
         size_t room = words <= SMALL_WORDS ? SMALL_WORDS : words;
@@ -128,7 +128,13 @@ corolla_coro_new(corolla_state *state, const corolla_coro_spec *spec)
         }
     }
     corolla_state_hold(state);
-    memset((char *)co + sizeof(PyVarObject), 0, sizeof *co - sizeof(PyVarObject) + words * sizeof(void *));
+    memset((char *)co + sizeof(PyVarObject), 0, sizeof *co - sizeof(PyVarObject));
+    if (words <= SMALL_WORDS) {
+        memset(co->data, 0, SMALL_WORDS * sizeof(void *)); /* a size that the compiler knows */
+    }
+    else {
+        memset(co->data, 0, words * sizeof(void *));
+    }
     co->spec = spec;
     co->state = state;
     PyObject_GC_Track(co);
@@ -490,6 +496,7 @@ static void
 coro_finalize(PyObject *self)
 {
     corolla_coro *co = (corolla_coro *)self;
+    co->finalized = true;
     if (co->finished) {
         return;
     }
@@ -563,7 +570,7 @@ coro_dealloc(PyObject *self)
         coro_clear(self);
     }
     PyTypeObject *exact = Py_SIZE(self) == SMALL_WORDS ? state->coroutine_type : NULL;
-    freelist_drop(state, &state->freelists->coros, exact, self);
+    freelist_drop(state, &state->freelists->coros, exact, self, co->finalized);
 }
 
 /* ---- As Python sees it ------------------------------------------------------------------- */

@@ -57,7 +57,8 @@ struct corolla_coro {
     PyObject *outcome;             /* owned: what corolla_return() was given, or what is to be awaited */
     int where;                     /* 0: not begun */
     bool started, running, finished;
-    bool direct;  /* awaiting is a future of ours */
+    bool direct;    /* awaiting is a future of ours */
+    bool finalized; /* its finalizer has run */
     void *data[]; /* the state */
 };
 

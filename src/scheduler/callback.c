@@ -195,7 +195,7 @@ callback_dealloc(PyObject *self)
     corolla_state *state = cb->state;
     PyObject_GC_UnTrack(self);
     callback_clear(self);
-    freelist_drop(state, &state->freelists->callbacks, state->callback_type, self);
+    freelist_drop(state, &state->freelists->callbacks, state->callback_type, self, false);
 }
 
 static PyType_Slot callback_slots[] = {

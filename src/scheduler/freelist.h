@@ -32,7 +32,8 @@ freelist_new(corolla_state *state, freelist *list, PyTypeObject *type)
 {
     PyObject *self;
     if (list->count > 0) {
-        self = PyObject_Init(list->items[--list->count], type);
+        self = list->items[--list->count];
+        corolla_revive(self, type);
     }
     else {
         self = _PyObject_GC_New(type);
@@ -47,10 +48,10 @@ freelist_new(corolla_state *state, freelist *list, PyTypeObject *type)
 /* Takes the memory of an object that is dead, untracked and cleared; drops its type and its count. One whose
  * finalizer has run is not kept: its header says so, and the next owner's would never run. */
 static inline void
-freelist_drop(corolla_state *state, freelist *list, PyTypeObject *exact, PyObject *self)
+freelist_drop(corolla_state *state, freelist *list, PyTypeObject *exact, PyObject *self, bool finalized)
 {
     PyTypeObject *type = Py_TYPE(self);
-    if (type == exact && list->count < FREELIST_MAX && state->module != NULL && !PyObject_GC_IsFinalized(self)) {
+    if (type == exact && list->count < FREELIST_MAX && state->module != NULL && !finalized) {
         list->items[list->count++] = self;
     }
     else {

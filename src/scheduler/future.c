@@ -514,10 +514,10 @@ drop_either(corolla_future *fut)
 {
     corolla_state *state = fut->state;
     if (fut->is_task) {
-        freelist_drop(state, &state->freelists->tasks, state->task_type, (PyObject *)fut);
+        freelist_drop(state, &state->freelists->tasks, state->task_type, (PyObject *)fut, fut->finalized);
     }
     else {
-        freelist_drop(state, &state->freelists->futures, state->future_type, (PyObject *)fut);
+        freelist_drop(state, &state->freelists->futures, state->future_type, (PyObject *)fut, fut->finalized);
     }
 }
 

@@ -124,7 +124,7 @@ future_iter_dealloc(PyObject *self)
     corolla_state *state = ((FutureIter *)self)->state;
     PyObject_GC_UnTrack(self);
     future_iter_clear(self);
-    freelist_drop(state, &state->freelists->iters, state->future_iter_type, self);
+    freelist_drop(state, &state->freelists->iters, state->future_iter_type, self, false);
 }
 
 static PyMethodDef future_iter_methods[] = {

@@ -40,6 +40,7 @@ static void
 future_tp_finalize(PyObject *self)
 {
     corolla_future *fut = (corolla_future *)self;
+    fut->finalized = true;
     if (fut->log_traceback && fut->loop != NULL) {
         PyObject *raised = PyErr_GetRaisedException();
         corolla_future_report_unretrieved(fut);

@@ -462,10 +462,10 @@ handle_drop(corolla_handle *h)
 {
     corolla_state *state = h->state;
     if (h->timer) {
-        freelist_drop(state, &state->freelists->timers, state->timer_handle_type, (PyObject *)h);
+        freelist_drop(state, &state->freelists->timers, state->timer_handle_type, (PyObject *)h, false);
     }
     else {
-        freelist_drop(state, &state->freelists->handles, state->handle_type, (PyObject *)h);
+        freelist_drop(state, &state->freelists->handles, state->handle_type, (PyObject *)h, false);
     }
 }
 

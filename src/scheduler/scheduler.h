@@ -193,6 +193,7 @@ typedef struct corolla_future {
     bool blocking;              /* _asyncio_future_blocking */
     bool log_traceback;
     bool is_task;
+    bool finalized; /* its finalizer has run */
 } corolla_future;
 
 static inline bool

@@ -162,7 +162,7 @@ stop_dealloc(PyObject *self)
     corolla_state *state = ((Stop *)self)->state;
     PyObject_GC_UnTrack(self);
     (void)base_type()->tp_clear(self);
-    freelist_drop(state, &state->freelists->stops, state->stop_type, self);
+    freelist_drop(state, &state->freelists->stops, state->stop_type, self, false);
 }
 
 static PyMethodDef stop_methods[] = {

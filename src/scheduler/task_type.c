@@ -63,6 +63,7 @@ static void
 task_tp_finalize(PyObject *self)
 {
     corolla_task *task = (corolla_task *)self;
+    task->future.finalized = true;
     corolla_task_unlink(task);
     if (task->future.loop == NULL) {
         return;
