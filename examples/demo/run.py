@@ -1,4 +1,4 @@
-"""Unchanged web applications on asyncio's event loop and on corolla's, under the same load, side by side.
+"""Unchanged web applications on asyncio, on corolla's loop and with corolla installed, under the same load, side by side.
 
 Every response is checked, byte by byte. The exit status is 1 when one was wrong or missing, when a client's
 disconnect went unnoticed or when a server complained, and 2 when the demo could not run at all.
@@ -97,8 +97,8 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     loops = ", ".join(serve.IMPLEMENTATIONS)
-    add("--impl", type=names(serve.IMPLEMENTATIONS), default=["asyncio", "corolla"], metavar="A,B,...",
-        help=f"the columns, in this order, of {loops} (default: asyncio,corolla)")  # fmt: skip
+    add("--impl", type=names(serve.IMPLEMENTATIONS), default=["asyncio", "corolla", "corolla+install"], metavar="A,B,...",
+        help=f"the columns, in this order, of {loops} (default: asyncio,corolla,corolla+install)")  # fmt: skip
     add("--app", type=names(serve.APPS), default=list(serve.APPS), metavar="A,B", help="aiohttp, uvicorn or both")
     add("--seconds", type=positive, default=5.0, help="of JSON alone, each application on each loop (default: 5)")
     add("--mixed-seconds", type=positive, default=4.0, help="of all routes at once (default: 4)")

@@ -1,4 +1,4 @@
-"""One application on one event loop, in this process: `serve.py APP IMPLEMENTATION CORE SECONDS`.
+"""One application on one event loop in this process: `serve.py APP IMPLEMENTATION CORE SECONDS`.
 
 The only file of the demo that names a loop. Says on stdout, in one line of JSON, what runs and on which port.
 """
@@ -33,11 +33,19 @@ def with_corolla() -> Run:
     return corolla.run
 
 
+def with_corolla_installed() -> Run:
+    import corolla
+
+    corolla.install()
+    return asyncio.run
+
+
 # Each is called before the application is imported. What stands before a "+" is the package of the loop.
 IMPLEMENTATIONS: dict[str, Callable[[], Run]] = {
     "asyncio": with_asyncio,
     "uvloop": with_uvloop,
     "corolla": with_corolla,
+    "corolla+install": with_corolla_installed,
 }
 APPS = {"aiohttp": "app_aiohttp", "uvicorn": "app_starlette"}
 
