@@ -157,6 +157,7 @@
     X(is_closing)                \
     X(pause_reading)             \
     X(resume_reading)            \
+    X(sendfile)                  \
     X(set_transport)             \
     X(start_tls)                 \
     X(write)                     \
@@ -288,6 +289,7 @@ typedef struct corolla_state {
 
     /* streams/ */
     PyTypeObject *stream_reader_type, *stream_protocol_type, *stream_writer_type; /* owned, each */
+    PyTypeObject *stream_type, *stream_acceptor_type, *stream_connecting_type; /* owned, each */
     const struct corolla_native_protocol *stream_protocol_ops; /* borrowed: static; for stream_protocol_type exactly */
 
     /* loop/ */

@@ -85,6 +85,7 @@ from ._core import (
     ReadPipeTransport,
     Semaphore,
     Server,
+    Stream,
     StreamReader,
     StreamReaderProtocol,
     StreamWriter,

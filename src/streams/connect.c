@@ -1,5 +1,5 @@
 /* open_connection(), start_server() and their Unix forms: loop methods with a protocol factory that makes streams. */
-#include "streams.h"
+#include "stream.h"
 
 /* ---- Factories ------------------------------------------------------------------------------- */
 
@@ -43,6 +43,7 @@ typedef struct {
     PyObject *protocol; /* owned: a client's */
     PyObject *awaited;  /* owned */
     size_t limit;       /* bytes */
+    unsigned mode;      /* of the Stream that a client gets; 0: it gets a reader and a writer */
 } ConnectState;
 
 static int
@@ -116,9 +117,22 @@ fail:
     return st->awaited == NULL ? -1 : 0;
 }
 
-/* (reader, writer) of a client, from (transport, protocol). New reference or NULL. */
+/* A client's Stream, or its reader and writer. New reference or NULL. */
 static PyObject *
-client_pair(ConnectState *st, corolla_state *state, PyObject *made)
+client_streams(ConnectState *st, corolla_state *state, PyObject *transport)
+{
+    if (st->mode != 0) {
+        return stream_new(state, transport, st->protocol, st->reader, st->loop, st->mode, false);
+    }
+    PyObject *writer = writer_new(state, transport, st->protocol, st->reader, st->loop);
+    PyObject *pair = writer == NULL ? NULL : PyTuple_Pack(2, st->reader, writer);
+    Py_XDECREF(writer);
+    return pair;
+}
+
+/* The same from (transport, protocol). */
+static PyObject *
+client_result(ConnectState *st, corolla_state *state, PyObject *made)
 {
     PyObject *pair = PySequence_Fast(made, "a loop's connection coroutine gives (transport, protocol)");
     if (pair == NULL) {
@@ -130,16 +144,14 @@ client_pair(ConnectState *st, corolla_state *state, PyObject *made)
     }
     else {
         PyObject *transport = PySequence_Fast_GET_ITEM(pair, 0);
-        PyObject *writer = writer_new(state, transport, st->protocol, st->reader, st->loop);
-        streams = writer == NULL ? NULL : PyTuple_Pack(2, st->reader, writer);
-        Py_XDECREF(writer);
+        streams = client_streams(st, state, transport);
     }
     Py_DECREF(pair);
     return streams;
 }
 
 static corolla_step
-connect_step(corolla_coro *co, PyObject *value, const char *method)
+call_step(corolla_coro *co, PyObject *value, const char *method)
 {
     ConnectState *st = corolla_coro_state(co);
 
@@ -152,7 +164,7 @@ connect_step(corolla_coro *co, PyObject *value, const char *method)
     if (value == NULL) {
         return COROLLA_RAISE;
     }
-    return corolla_return(co, st->callback == NULL ? client_pair(st, co->state, value) : Py_NewRef(value));
+    return corolla_return(co, st->callback == NULL ? client_result(st, co->state, value) : Py_NewRef(value));
 
     COROLLA_END(co);
 }
@@ -160,7 +172,7 @@ connect_step(corolla_coro *co, PyObject *value, const char *method)
 #define CONNECT_SPEC(name_, method)                                     \
     static corolla_step name_##_step(corolla_coro *co, PyObject *value) \
     {                                                                   \
-        return connect_step(co, value, method);                         \
+        return call_step(co, value, method);                         \
     }                                                                   \
     static const corolla_coro_spec name_##_spec = {                     \
         .name = #name_,                                                 \
@@ -175,6 +187,10 @@ CONNECT_SPEC(open_connection, "create_connection");
 CONNECT_SPEC(start_server, "create_server");
 CONNECT_SPEC(open_unix_connection, "create_unix_connection");
 CONNECT_SPEC(start_unix_server, "create_unix_server");
+CONNECT_SPEC(connect, "create_connection");
+CONNECT_SPEC(connect_unix, "create_unix_connection");
+CONNECT_SPEC(connect_read_pipe, "connect_read_pipe");
+CONNECT_SPEC(connect_write_pipe, "connect_write_pipe");
 
 /* ---- The functions ------------------------------------------------------------------------------- */
 
@@ -183,6 +199,7 @@ typedef struct {
     const corolla_coro_spec *spec;
     const char *const *names; /* NULL-terminated */
     bool server;              /* the first one is client_connected_cb, which has to be there */
+    unsigned mode;            /* as the state's */
 } Form;
 
 static int
@@ -264,6 +281,7 @@ connect_function(PyObject *module, const Form *form, PyObject *const *args, Py_s
     st->kwargs = Py_NewRef(kwargs);
     st->callback = form->server ? Py_NewRef(given[0]) : NULL;
     st->limit = limit;
+    st->mode = form->mode;
 fail:
     Py_DECREF(kwargs);
     return (PyObject *)co;
@@ -273,7 +291,7 @@ static PyObject *
 module_open_connection(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"host", "port", NULL};
-    static const Form form = {&open_connection_spec, names, false};
+    static const Form form = {&open_connection_spec, names, false, 0};
     return connect_function(module, &form, args, nargs, kwnames);
 }
 
@@ -281,7 +299,7 @@ static PyObject *
 module_start_server(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"client_connected_cb", "host", "port", NULL};
-    static const Form form = {&start_server_spec, names, true};
+    static const Form form = {&start_server_spec, names, true, 0};
     return connect_function(module, &form, args, nargs, kwnames);
 }
 
@@ -289,7 +307,7 @@ static PyObject *
 module_open_unix_connection(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"path", NULL};
-    static const Form form = {&open_unix_connection_spec, names, false};
+    static const Form form = {&open_unix_connection_spec, names, false, 0};
     return connect_function(module, &form, args, nargs, kwnames);
 }
 
@@ -297,9 +315,65 @@ static PyObject *
 module_start_unix_server(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"client_connected_cb", "path", NULL};
-    static const Form form = {&start_unix_server_spec, names, true};
+    static const Form form = {&start_unix_server_spec, names, true, 0};
     return connect_function(module, &form, args, nargs, kwnames);
 }
+
+/* ---- The same for Stream -------------------------------------------------------------------------- */
+
+static PyObject *
+connect_stream(PyObject *module, const Form *form, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return connecting_new(corolla_state_of_module(module), connect_function(module, form, args, nargs, kwnames));
+}
+
+static PyObject *
+module_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"host", "port", NULL};
+    static const Form form = {&connect_spec, names, false, STREAM_READ | STREAM_WRITE};
+    return connect_stream(module, &form, args, nargs, kwnames);
+}
+
+static PyObject *
+module_connect_unix(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"path", NULL};
+    static const Form form = {&connect_unix_spec, names, false, STREAM_READ | STREAM_WRITE};
+    return connect_stream(module, &form, args, nargs, kwnames);
+}
+
+static PyObject *
+module_connect_read_pipe(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"pipe", NULL};
+    static const Form form = {&connect_read_pipe_spec, names, false, STREAM_READ};
+    return connect_stream(module, &form, args, nargs, kwnames);
+}
+
+static PyObject *
+module_connect_write_pipe(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"pipe", NULL};
+    static const Form form = {&connect_write_pipe_spec, names, false, STREAM_WRITE};
+    return connect_stream(module, &form, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(connect_doc,
+             "connect($module, /, host=None, port=None, *, limit=65536, **kwds)\n--\n\n"
+             "Connect. `async with connect(...) as stream` closes the Stream at the end; `await connect(...)` gives it.\n\n"
+             "limit: bytes, of a line. The rest is loop.create_connection()'s, and so is what it raises; ValueError for a\n"
+             "limit <= 0. See docs/streams.md.");
+PyDoc_STRVAR(connect_unix_doc, "connect_unix($module, /, path=None, *, limit=65536, **kwds)\n--\n\n"
+                               "As connect(), to a Unix socket; the rest is loop.create_unix_connection()'s.");
+PyDoc_STRVAR(connect_read_pipe_doc,
+             "connect_read_pipe($module, /, pipe, *, limit=65536)\n--\n\n"
+             "As connect(), for the reading end of a pipe: a file object that the stream then owns. See\n"
+             "loop.connect_read_pipe().");
+PyDoc_STRVAR(connect_write_pipe_doc,
+             "connect_write_pipe($module, /, pipe, *, limit=65536)\n--\n\n"
+             "As connect(), for the writing end of a pipe: a file object that the stream then owns. See\n"
+             "loop.connect_write_pipe().");
 
 PyDoc_STRVAR(
     open_connection_doc,
@@ -328,5 +402,11 @@ PyMethodDef streams_connect_functions[] = {
      open_unix_connection_doc},
     {"start_unix_server", (PyCFunction)(void (*)(void))module_start_unix_server, METH_FASTCALL | METH_KEYWORDS,
      start_unix_server_doc},
+    {"connect", (PyCFunction)(void (*)(void))module_connect, METH_FASTCALL | METH_KEYWORDS, connect_doc},
+    {"connect_unix", (PyCFunction)(void (*)(void))module_connect_unix, METH_FASTCALL | METH_KEYWORDS, connect_unix_doc},
+    {"connect_read_pipe", (PyCFunction)(void (*)(void))module_connect_read_pipe, METH_FASTCALL | METH_KEYWORDS,
+     connect_read_pipe_doc},
+    {"connect_write_pipe", (PyCFunction)(void (*)(void))module_connect_write_pipe, METH_FASTCALL | METH_KEYWORDS,
+     connect_write_pipe_doc},
     {NULL, NULL, 0, NULL},
 };

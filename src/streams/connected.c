@@ -1,5 +1,5 @@
 /* connection_made(): a reader and a writer for whoever asked for the connection. */
-#include "streams.h"
+#include "stream.h"
 
 /* connected_cb's task is done: what it raised is reported, and the transport (arg) closed with it. */
 static int
@@ -38,13 +38,12 @@ callback_done(PyObject *task, PyObject *arg)
     return rc;
 }
 
-/* The task of a coroutine that connected_cb gave. New reference or NULL. */
-static PyObject *
-make_task(StreamProtocol *protocol, PyObject *coro)
+PyObject *
+stream_task(corolla_state *state, PyObject *loop, PyObject *coro)
 {
-    corolla_core *core = corolla_core_of(protocol->state, protocol->loop);
+    corolla_core *core = corolla_core_of(state, loop);
     if (core == NULL || core->factory || (core->overridden & COROLLA_OWN_CREATE_TASK)) {
-        return PyObject_CallMethodOneArg(protocol->loop, protocol->state->s.create_task, coro);
+        return PyObject_CallMethodOneArg(loop, state->s.create_task, coro);
     }
     return corolla_core_check_closed(core) < 0 ? NULL : corolla_task_new(core, coro, NULL, NULL, false);
 }
@@ -80,7 +79,7 @@ call_connected(StreamProtocol *protocol, PyObject *reader, PyObject *transport)
         goto fail;
     }
     if (coroutine) {
-        task = make_task(protocol, answer);
+        task = stream_task(state, protocol->loop, answer);
         arg = task == NULL ? NULL : PyTuple_Pack(3, transport, protocol->loop, (PyObject *)protocol);
         watch = arg == NULL ? NULL : corolla_any_watch(state, task, callback_done, Py_NewRef(arg));
         if (watch == NULL) {
@@ -166,11 +165,16 @@ protocol_connection_made(PyObject *self, PyObject *const *args, Py_ssize_t nargs
     if (rc == 0) {
         rc = protocol_learn_tls(protocol, transport);
     }
-    if (rc == 0 && protocol->connected_cb != NULL) {
+    if (rc == 0 && protocol->acceptor != NULL && reader != NULL) {
+        PyObject *acceptor = Py_NewRef(protocol->acceptor);
+        rc = acceptor_connected(acceptor, protocol, reader, transport);
+        Py_DECREF(acceptor);
+    }
+    else if (rc == 0 && protocol->connected_cb != NULL) {
         rc = call_connected(protocol, reader, transport);
-        if (rc == 0) {
-            Py_CLEAR(protocol->strong_reader);
-        }
+    }
+    if (rc == 0) {
+        Py_CLEAR(protocol->strong_reader);
     }
     Py_XDECREF(reader);
     return rc < 0 ? NULL : Py_NewRef(Py_None);

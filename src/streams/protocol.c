@@ -2,8 +2,6 @@
  * reader's buffer without a call into Python. */
 #include "streams.h"
 
-#include <string.h>
-
 /* ---- Life -------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -98,20 +96,18 @@ protocol_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(protocol->closed);
     Py_VISIT(protocol->lost_with);
     Py_VISIT(protocol->source_traceback);
-    for (size_t i = 0; i < protocol->drainer_count; i++) {
-        Py_VISIT(protocol->drainers[i]);
-    }
-    return 0;
+    Py_VISIT(protocol->acceptor);
+    int rc = corolla_waiters_traverse(&protocol->drainers, visit, arg);
+    return rc != 0 ? rc : corolla_waiters_traverse(&protocol->closers, visit, arg);
 }
 
 static int
 protocol_clear(PyObject *self)
 {
     StreamProtocol *protocol = (StreamProtocol *)self;
-    PyObject **drainers = protocol->drainers;
-    size_t count = protocol->drainer_count;
-    protocol->drainers = NULL;
-    protocol->drainer_count = protocol->drainer_capacity = 0;
+    corolla_waiters_clear(&protocol->drainers);
+    corolla_waiters_clear(&protocol->closers);
+    Py_CLEAR(protocol->acceptor);
     Py_CLEAR(protocol->dict);
     Py_CLEAR(protocol->loop);
     Py_CLEAR(protocol->reader_ref);
@@ -122,10 +118,6 @@ protocol_clear(PyObject *self)
     Py_CLEAR(protocol->closed);
     Py_CLEAR(protocol->lost_with);
     Py_CLEAR(protocol->source_traceback);
-    for (size_t i = 0; i < count; i++) {
-        Py_DECREF(drainers[i]);
-    }
-    PyMem_Free(drainers);
     return 0;
 }
 
@@ -196,8 +188,8 @@ protocol_reader(StreamProtocol *protocol)
 
 /* ---- Futures of any kind ------------------------------------------------------------------- */
 
-static PyObject *
-new_future(corolla_state *state, PyObject *loop)
+PyObject *
+stream_future(corolla_state *state, PyObject *loop)
 {
     corolla_core *core = corolla_core_of(state, loop);
     if (core != NULL && !(core->overridden & COROLLA_OWN_CREATE_FUTURE)) {
@@ -224,7 +216,7 @@ protocol_close_waiter(StreamProtocol *protocol)
         return NULL;
     }
     if (protocol->closed == NULL) {
-        PyObject *closed = new_future(protocol->state, protocol->loop);
+        PyObject *closed = stream_future(protocol->state, protocol->loop);
         if (closed == NULL || (protocol->lost && settle_future(protocol->state, closed, protocol->lost_with) < 0)) {
             Py_XDECREF(closed);
             return NULL;
@@ -235,6 +227,19 @@ protocol_close_waiter(StreamProtocol *protocol)
 }
 
 /* ---- Flow control -------------------------------------------------------------------------- */
+
+/* A new future at the end of the queue: 1 with a new reference in *waiter, or -1. */
+static int
+wait_among(StreamProtocol *protocol, corolla_waiters *waiters, PyObject **waiter)
+{
+    PyObject *future = stream_future(protocol->state, protocol->loop);
+    if (future == NULL || corolla_waiters_push(waiters, future) < 0) {
+        Py_XDECREF(future);
+        return -1;
+    }
+    *waiter = future;
+    return 1;
+}
 
 int
 protocol_drain(StreamProtocol *protocol, PyObject **waiter)
@@ -250,45 +255,40 @@ protocol_drain(StreamProtocol *protocol, PyObject **waiter)
     if (!protocol->paused) {
         return 0;
     }
-    if (protocol->drainer_count == protocol->drainer_capacity) {
-        size_t capacity = protocol->drainer_capacity == 0 ? 4 : protocol->drainer_capacity * 2;
-        PyObject **drainers = PyMem_Resize(protocol->drainers, PyObject *, capacity);
-        if (drainers == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        protocol->drainers = drainers;
-        protocol->drainer_capacity = capacity;
-    }
-    PyObject *future = new_future(protocol->state, protocol->loop);
-    if (future == NULL) {
+    return wait_among(protocol, &protocol->drainers, waiter);
+}
+
+int
+protocol_ended(StreamProtocol *protocol, PyObject **waiter)
+{
+    *waiter = NULL;
+    if (protocol_check(protocol) < 0) {
         return -1;
     }
-    protocol->drainers[protocol->drainer_count++] = Py_NewRef(future);
-    *waiter = future;
-    return 1;
+    if (!protocol->lost) {
+        return wait_among(protocol, &protocol->closers, waiter);
+    }
+    if (protocol->lost_with == NULL) {
+        return 0;
+    }
+    PyErr_SetObject((PyObject *)Py_TYPE(protocol->lost_with), protocol->lost_with);
+    return -1;
 }
 
 void
-protocol_drained(StreamProtocol *protocol, PyObject *waiter)
+protocol_waited(StreamProtocol *protocol, PyObject *waiter)
 {
-    for (size_t i = 0; i < protocol->drainer_count; i++) {
-        if (protocol->drainers[i] == waiter) {
-            protocol->drainer_count--;
-            memmove(protocol->drainers + i, protocol->drainers + i + 1,
-                    (protocol->drainer_count - i) * sizeof *protocol->drainers);
-            Py_DECREF(waiter);
-            return;
-        }
+    if (!corolla_waiters_remove(&protocol->drainers, waiter)) {
+        (void)corolla_waiters_remove(&protocol->closers, waiter);
     }
 }
 
-/* Everyone who waits in drain(). exc may be NULL. 0 or -1. */
+/* Tells everyone who waits there. exc may be NULL. 0 or -1. */
 static int
-wake_drainers(StreamProtocol *protocol, PyObject *exc)
+wake_all(StreamProtocol *protocol, corolla_waiters *waiters, PyObject *exc)
 {
-    for (size_t i = 0; i < protocol->drainer_count; i++) {
-        PyObject *waiter = Py_NewRef(protocol->drainers[i]); /* what it runs may change the table */
+    for (uint32_t i = 0; i < waiters->count; i++) {
+        PyObject *waiter = Py_NewRef(corolla_waiters_at(waiters, i)); /* what it runs may change the queue */
         int rc = settle_future(protocol->state, waiter, exc);
         Py_DECREF(waiter);
         if (rc < 0) {
@@ -347,7 +347,7 @@ protocol_resume_writing(PyObject *self, PyObject *unused)
         return NULL;
     }
     protocol->paused = false;
-    if (log_debug(protocol, "%r resumes writing") < 0 || wake_drainers(protocol, NULL) < 0) {
+    if (log_debug(protocol, "%r resumes writing") < 0 || wake_all(protocol, &protocol->drainers, NULL) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -433,7 +433,10 @@ protocol_connection_lost(PyObject *self, PyObject *const *args, Py_ssize_t nargs
             return NULL;
         }
     }
-    if (protocol->paused && wake_drainers(protocol, reason) < 0) {
+    if (wake_all(protocol, &protocol->closers, reason) < 0) {
+        return NULL;
+    }
+    if (protocol->paused && wake_all(protocol, &protocol->drainers, reason) < 0) {
         return NULL;
     }
     Py_CLEAR(protocol->reader_ref);
@@ -495,7 +498,7 @@ drain_step(corolla_coro *co, PyObject *value)
         return corolla_return(co, Py_NewRef(Py_None));
     }
     COROLLA_AWAIT(co, st->waiter);
-    protocol_drained(st->protocol, st->waiter);
+    protocol_waited(st->protocol, st->waiter);
     return value == NULL ? COROLLA_RAISE : corolla_return(co, Py_NewRef(Py_None));
 
     COROLLA_END(co);

@@ -35,11 +35,9 @@ read_clear(void *data)
     Py_CLEAR(st->separators);
 }
 
-/* Makes the future that the next bytes, or their end, wake. 0 or -1. */
-static int
-begin_wait(ReadState *st, const char *function, size_t wanted)
+int
+reader_begin_wait(StreamReader *reader, PyObject **mine, const char *function, size_t wanted)
 {
-    StreamReader *reader = st->reader;
     if (reader_check(reader) < 0) {
         return -1;
     }
@@ -52,38 +50,29 @@ begin_wait(ReadState *st, const char *function, size_t wanted)
     if (reader_resume_now(reader) < 0) {
         return -1;
     }
-    corolla_core *core = corolla_core_of(reader->state, reader->loop);
-    PyObject *waiter;
-    if (core != NULL && !(core->overridden & COROLLA_OWN_CREATE_FUTURE)) {
-        waiter = corolla_future_new(core);
-    }
-    else {
-        waiter = PyObject_CallMethodNoArgs(reader->loop, reader->state->s.create_future);
-    }
+    PyObject *waiter = stream_future(reader->state, reader->loop);
     if (waiter == NULL) {
         return -1;
     }
     Py_XSETREF(reader->waiter, Py_NewRef(waiter));
     reader->wanted = wanted;
-    Py_XSETREF(st->waiter, waiter);
+    Py_XSETREF(*mine, waiter);
     return 0;
 }
 
-/* However it ended. */
-static void
-end_wait(ReadState *st)
+void
+reader_end_wait(StreamReader *reader, PyObject **mine)
 {
-    StreamReader *reader = st->reader;
-    if (reader->waiter == st->waiter) {
+    if (reader->waiter == *mine) {
         reader->waiter = NULL;
         reader->wanted = 0;
-        Py_DECREF(st->waiter); /* st has another one */
+        Py_DECREF(*mine); /* the caller has another one */
     }
-    Py_CLEAR(st->waiter);
+    Py_CLEAR(*mine);
 }
 
-static int
-check_exception(StreamReader *reader)
+int
+reader_check_exception(StreamReader *reader)
 {
     if (reader->exception != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(reader->exception), reader->exception);
@@ -92,9 +81,8 @@ check_exception(StreamReader *reader)
     return reader_check(reader);
 }
 
-/* The first len unread bytes, and reads on if there are few now. New reference or NULL. */
-static PyObject *
-take(StreamReader *reader, size_t len)
+PyObject *
+reader_take(StreamReader *reader, size_t len)
 {
     PyObject *bytes = buffer_take(&reader->buffer, len);
     if (bytes != NULL && reader->paused && reader_resume(reader) < 0) {
@@ -130,30 +118,30 @@ read_step(corolla_coro *co, PyObject *value)
 
     COROLLA_BEGIN(co);
 
-    if (check_exception(reader) < 0) {
+    if (reader_check_exception(reader) < 0) {
         return COROLLA_RAISE;
     }
     if (st->n == 0) {
         return corolla_return(co, PyBytes_FromStringAndSize(NULL, 0));
     }
     while (!reader->eof && (st->n < 0 || buffer_len(&reader->buffer) == 0)) {
-        if (begin_wait(st, "read", st->n < 0 ? SIZE_MAX : 0) < 0) {
+        if (reader_begin_wait(st->reader, &st->waiter, "read", st->n < 0 ? SIZE_MAX : 0) < 0) {
             return COROLLA_RAISE;
         }
         COROLLA_AWAIT(co, st->waiter);
-        end_wait(st);
+        reader_end_wait(st->reader, &st->waiter);
         if (value == NULL) {
             return COROLLA_RAISE;
         }
         if (st->n > 0) {
             break; /* woken by hand, or by an empty end: what there is */
         }
-        if (check_exception(reader) < 0) {
+        if (reader_check_exception(reader) < 0) {
             return COROLLA_RAISE;
         }
     }
     size_t len = buffer_len(&reader->buffer);
-    return corolla_return(co, take(reader, st->n < 0 || len < (size_t)st->n ? len : (size_t)st->n));
+    return corolla_return(co, reader_take(reader, st->n < 0 || len < (size_t)st->n ? len : (size_t)st->n));
 
     COROLLA_END(co);
 }
@@ -181,7 +169,7 @@ readexactly_step(corolla_coro *co, PyObject *value)
         PyErr_SetString(PyExc_ValueError, "readexactly size can not be less than zero");
         return COROLLA_RAISE;
     }
-    if (check_exception(reader) < 0) {
+    if (reader_check_exception(reader) < 0) {
         return COROLLA_RAISE;
     }
     if (st->n == 0) {
@@ -192,16 +180,16 @@ readexactly_step(corolla_coro *co, PyObject *value)
             raise_incomplete(reader, st->n);
             return COROLLA_RAISE;
         }
-        if (begin_wait(st, "readexactly", (size_t)st->n) < 0) {
+        if (reader_begin_wait(st->reader, &st->waiter, "readexactly", (size_t)st->n) < 0) {
             return COROLLA_RAISE;
         }
         COROLLA_AWAIT(co, st->waiter);
-        end_wait(st);
+        reader_end_wait(st->reader, &st->waiter);
         if (value == NULL) {
             return COROLLA_RAISE;
         }
     }
-    return corolla_return(co, take(reader, (size_t)st->n));
+    return corolla_return(co, reader_take(reader, (size_t)st->n));
 
     COROLLA_END(co);
 }
@@ -363,7 +351,7 @@ look(ReadState *st, PyObject **value)
             raise_overrun(st, "Separator is found, but chunk is longer than limit", start, end);
             return -1;
         }
-        *value = take(reader, end);
+        *value = reader_take(reader, end);
         return *value == NULL ? -1 : 1;
     }
     /* A separator may have begun in the last bytes. */
@@ -392,7 +380,7 @@ readuntil_step(corolla_coro *co, PyObject *value)
 
     COROLLA_BEGIN(co);
 
-    if (check_exception(st->reader) < 0) {
+    if (reader_check_exception(st->reader) < 0) {
         return COROLLA_RAISE;
     }
     for (;;) {
@@ -403,11 +391,11 @@ readuntil_step(corolla_coro *co, PyObject *value)
         if (found > 0) {
             break;
         }
-        if (begin_wait(st, "readuntil", 0) < 0) {
+        if (reader_begin_wait(st->reader, &st->waiter, "readuntil", 0) < 0) {
             return COROLLA_RAISE;
         }
         COROLLA_AWAIT(co, st->waiter);
-        end_wait(st);
+        reader_end_wait(st->reader, &st->waiter);
         if (value == NULL) {
             return COROLLA_RAISE;
         }
@@ -477,7 +465,7 @@ PyDoc_STRVAR(read_doc,
              "n: bytes; all until the end if negative. Raises what set_exception() was given, and RuntimeError while\n"
              "another coroutine waits for bytes. Specified by asyncio.StreamReader.read().");
 
-static PyObject *
+PyObject *
 reader_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"n", NULL};
@@ -503,7 +491,7 @@ PyDoc_STRVAR(readexactly_doc,
              "before; ValueError for a negative n; and what read() raises. Specified by\n"
              "asyncio.StreamReader.readexactly().");
 
-static PyObject *
+PyObject *
 reader_readexactly(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"n", NULL};
@@ -530,7 +518,7 @@ PyDoc_STRVAR(readuntil_doc,
              "unread, if more than the limit come before it; ValueError for an empty separator; and what read()\n"
              "raises. Specified by asyncio.StreamReader.readuntil() of CPython 3.13.");
 
-static PyObject *
+PyObject *
 reader_readuntil(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"separator", NULL};
@@ -577,7 +565,7 @@ PyDoc_STRVAR(readline_doc,
              "Raises ValueError for a line longer than the limit, which is dropped from the buffer (all that is there\n"
              "if its newline has not come), and what read() raises. Specified by asyncio.StreamReader.readline().");
 
-static PyObject *
+PyObject *
 reader_readline(PyObject *self, PyObject *unused)
 {
     return new_readline(self, &readline_spec, false);

@@ -6,9 +6,16 @@
 #include "../scheduler/await.h"
 #include "../scheduler/scheduler.h"
 #include "../transports/transports.h"
+#include "../primitives/waiters.h"
 #include "buffer.h"
 
 enum { STREAM_LIMIT = 64 * 1024 }; /* bytes; asyncio's default */
+
+/* A new future of that loop, whichever it is. New reference or NULL; protocol.c. */
+PyObject *stream_future(corolla_state *state, PyObject *loop);
+
+/* A task of a coroutine on that loop, likewise. New reference or NULL; connected.c. */
+PyObject *stream_task(corolla_state *state, PyObject *loop, PyObject *coro);
 
 /* ---- StreamReader: reader.c, reader_async.c -------------------------------------------------- */
 
@@ -50,6 +57,17 @@ int reader_fed(StreamReader *reader);
 /* After bytes were taken: reads on if there are few again. 0 or -1. */
 int reader_resume(StreamReader *reader);
 int reader_resume_now(StreamReader *reader); /* 0 or -1 */
+/* Makes the future that the next bytes, or their end, wake, in *mine (owned): 0 or -1. However the wait ended,
+ * reader_end_wait() comes next. wanted: as the reader's field. */
+int reader_begin_wait(StreamReader *reader, PyObject **mine, const char *function, size_t wanted);
+void reader_end_wait(StreamReader *reader, PyObject **mine);
+int reader_check_exception(StreamReader *reader); /* raises what set_exception() was given: 0 or -1 */
+/* The first len unread bytes, and reads on if there are few now. New reference or NULL. */
+PyObject *reader_take(StreamReader *reader, size_t len);
+PyObject *reader_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *reader_readexactly(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *reader_readuntil(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *reader_readline(PyObject *self, PyObject *unused);
 extern PyMethodDef reader_async_methods[];   /* reader_async.c */
 PyObject *reader_anext(PyObject *self);      /* reader_async.c */
 
@@ -69,8 +87,9 @@ typedef struct StreamProtocol {
     PyObject *closed;           /* owned: a future, done once the connection is lost; made when it is asked for */
     PyObject *lost_with;        /* owned: the exception it was lost with; NULL for none */
     PyObject *source_traceback; /* owned, or NULL */
-    PyObject **drainers;        /* owned table of owned futures: who waits in drain() */
-    size_t drainer_count, drainer_capacity;
+    PyObject *acceptor;         /* owned: makes a Stream of the connection in connected_cb's place, or NULL */
+    corolla_waiters drainers;   /* who waits in drain() */
+    corolla_waiters closers;    /* who waits for the end of the connection */
     bool paused;
     bool lost;
     bool over_tls;
@@ -97,7 +116,9 @@ PyObject *protocol_close_waiter(StreamProtocol *protocol);
 /* What drain() waits for: 1 with a future (new reference) in *waiter, 0 when there is nothing to wait for, or -1 with
  * ConnectionResetError and the like. */
 int protocol_drain(StreamProtocol *protocol, PyObject **waiter);
-void protocol_drained(StreamProtocol *protocol, PyObject *waiter); /* takes it off the list */
+/* The same for the end of the connection: 0 when it has come, -1 with what it was lost with. */
+int protocol_ended(StreamProtocol *protocol, PyObject **waiter);
+void protocol_waited(StreamProtocol *protocol, PyObject *waiter); /* takes it off either queue */
 
 /* ---- StreamWriter: writer.c ------------------------------------------------------------------ */
 
@@ -120,6 +141,7 @@ int writer_send(StreamWriter *writer, PyObject *data); /* transport.write(data),
 int writer_check_reader(StreamWriter *writer);         /* raises the reader's exception, if it has one: 0 or -1 */
 /* What drain() waits for: as protocol_drain(), of whatever protocol; *waiter is an awaitable. */
 int writer_begin_drain(StreamWriter *writer, PyObject **waiter);
+int writer_begin_end(StreamWriter *writer, PyObject **waiter); /* the same for the end of the connection */
 int writer_is_server_side(StreamWriter *writer); /* whether this end accepted the connection: 1, 0 or -1 */
 /* What Stream, which begins as a StreamWriter does, has of it. */
 int writer_traverse(PyObject *self, visitproc visit, void *arg);

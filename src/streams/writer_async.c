@@ -107,7 +107,7 @@ drain_step(corolla_coro *co, PyObject *value)
     }
     COROLLA_AWAIT(co, st->waiter);
     if (writer->protocol != NULL && protocol_is_plain(co->state, writer->protocol)) {
-        protocol_drained((StreamProtocol *)writer->protocol, st->waiter);
+        protocol_waited((StreamProtocol *)writer->protocol, st->waiter);
     }
     return value == NULL ? COROLLA_RAISE : corolla_return(co, Py_NewRef(Py_None));
 
@@ -131,6 +131,18 @@ writer_drain(PyObject *self, PyObject *unused)
 
 /* ---- wait_closed() --------------------------------------------------------------------------- */
 
+int
+writer_begin_end(StreamWriter *writer, PyObject **waiter)
+{
+    if (protocol_is_plain(writer->state, writer->protocol)) {
+        return protocol_ended((StreamProtocol *)writer->protocol, waiter);
+    }
+    PyObject *protocol = Py_NewRef(writer->protocol);
+    *waiter = PyObject_CallMethodOneArg(protocol, writer->state->s._get_close_waiter, (PyObject *)writer);
+    Py_DECREF(protocol);
+    return *waiter == NULL ? -1 : 1;
+}
+
 static corolla_step
 wait_closed_step(corolla_coro *co, PyObject *value)
 {
@@ -142,15 +154,17 @@ wait_closed_step(corolla_coro *co, PyObject *value)
     if (writer_check(writer) < 0) {
         return COROLLA_RAISE;
     }
-    PyObject *protocol = Py_NewRef(writer->protocol);
-    st->waiter = protocol_is_plain(writer->state, protocol)
-                     ? protocol_close_waiter((StreamProtocol *)protocol)
-                     : PyObject_CallMethodOneArg(protocol, writer->state->s._get_close_waiter, (PyObject *)writer);
-    Py_DECREF(protocol);
-    if (st->waiter == NULL) {
+    int wait = writer_begin_end(writer, &st->waiter);
+    if (wait < 0) {
         return COROLLA_RAISE;
     }
+    if (wait == 0) {
+        return corolla_return(co, Py_NewRef(Py_None));
+    }
     COROLLA_AWAIT(co, st->waiter);
+    if (writer->protocol != NULL && protocol_is_plain(co->state, writer->protocol)) {
+        protocol_waited((StreamProtocol *)writer->protocol, st->waiter);
+    }
     return value == NULL ? COROLLA_RAISE : corolla_return(co, Py_NewRef(Py_None));
 
     COROLLA_END(co);
@@ -209,7 +223,8 @@ int
 writer_is_server_side(StreamWriter *writer)
 {
     if (protocol_is_plain(writer->state, writer->protocol)) {
-        return ((StreamProtocol *)writer->protocol)->connected_cb != NULL;
+        StreamProtocol *protocol = (StreamProtocol *)writer->protocol;
+        return protocol->connected_cb != NULL || protocol->acceptor != NULL;
     }
     PyObject *callback = PyObject_GetAttr(writer->protocol, writer->state->s._client_connected_cb);
     int server_side = callback == NULL ? -1 : callback != Py_None;
