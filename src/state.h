@@ -289,7 +289,7 @@ typedef struct corolla_state {
 
     /* streams/ */
     PyTypeObject *stream_reader_type, *stream_protocol_type, *stream_writer_type; /* owned, each */
-    PyTypeObject *stream_type, *stream_acceptor_type, *stream_connecting_type; /* owned, each */
+    PyTypeObject *stream_type, *stream_acceptor_type, *stream_connecting_type;    /* owned, each */
     const struct corolla_native_protocol *stream_protocol_ops; /* borrowed: static; for stream_protocol_type exactly */
 
     /* loop/ */

@@ -95,6 +95,10 @@ from ._core import (
     TimerHandle,
     UnixTransport,
     WritePipeTransport,
+    connect,
+    connect_read_pipe,
+    connect_unix,
+    connect_write_pipe,
     create_eager_task_factory,
     create_task,
     eager_task_factory,
@@ -114,6 +118,7 @@ from ._names import fill
 from ._policy import EventLoopPolicy
 from ._registry import join_registry
 from ._run import Runner, get_event_loop, new_event_loop, run
+from ._streams import StreamMode, StreamServer, UnixStreamServer
 
 if sys.version_info >= (3, 14):
     from asyncio import (
@@ -269,8 +274,11 @@ __all__ = [
     "Semaphore",
     "SendfileNotAvailableError",
     "Server",
+    "Stream",
+    "StreamMode",
     "StreamReader",
     "StreamReaderProtocol",
+    "StreamServer",
     "StreamWriter",
     "SubprocessProtocol",
     "SubprocessTransport",
@@ -282,6 +290,7 @@ __all__ = [
     "TimerHandle",
     "Transport",
     "UnixTransport",
+    "UnixStreamServer",
     "WritePipeTransport",
     "WriteTransport",
     "_enter_task",
@@ -292,6 +301,10 @@ __all__ = [
     "_unregister_task",
     "all_tasks",
     "as_completed",
+    "connect",
+    "connect_read_pipe",
+    "connect_unix",
+    "connect_write_pipe",
     "create_eager_task_factory",
     "create_subprocess_exec",
     "create_subprocess_shell",

@@ -168,4 +168,4 @@ class UnixStreamServer(_Server):
         self._path, self._options = path, options
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, factory: Callable[[], Any]) -> asyncio.AbstractServer:
-        return await loop.create_unix_server(factory, self._path, **self._options)  # type: ignore[arg-type]
+        return await loop.create_unix_server(factory, self._path, **self._options)

@@ -113,11 +113,11 @@ acceptor_tp_call(PyObject *self, PyObject *args, PyObject *kwargs)
 static int
 report_failure(Acceptor *acceptor, PyObject *stream, PyObject *exc)
 {
-    PyObject *context = Py_BuildValue("{s:s,s:O,s:O}", "message", "Unhandled exception in a stream handler", "exception",
-                                      exc, "transport", ((StreamWriter *)stream)->transport);
-    PyObject *done = context == NULL ? NULL
-                                     : PyObject_CallMethodOneArg(acceptor->loop,
-                                                                 acceptor->state->s.call_exception_handler, context);
+    PyObject *context = Py_BuildValue("{s:s,s:O,s:O}", "message", "Unhandled exception in a stream handler",
+                                      "exception", exc, "transport", ((StreamWriter *)stream)->transport);
+    PyObject *done =
+        context == NULL ? NULL
+                        : PyObject_CallMethodOneArg(acceptor->loop, acceptor->state->s.call_exception_handler, context);
     Py_XDECREF(context);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
@@ -212,11 +212,9 @@ PyDoc_STRVAR(acceptor_doc, "StreamAcceptor(handler, loop, limit)\n--\n\n"
                            "A protocol factory: each connection becomes a Stream and a task of handler(stream).");
 
 static PyType_Slot acceptor_slots[] = {
-    {Py_tp_doc, (void *)acceptor_doc},       {Py_tp_new, acceptor_tp_new},
-    {Py_tp_init, acceptor_tp_init},          {Py_tp_dealloc, acceptor_dealloc},
-    {Py_tp_traverse, acceptor_traverse},     {Py_tp_clear, acceptor_clear},
-    {Py_tp_call, acceptor_tp_call},          {Py_tp_members, acceptor_members},
-    {0, NULL},
+    {Py_tp_doc, (void *)acceptor_doc}, {Py_tp_new, acceptor_tp_new},        {Py_tp_init, acceptor_tp_init},
+    {Py_tp_dealloc, acceptor_dealloc}, {Py_tp_traverse, acceptor_traverse}, {Py_tp_clear, acceptor_clear},
+    {Py_tp_call, acceptor_tp_call},    {Py_tp_members, acceptor_members},   {0, NULL},
 };
 
 static PyType_Spec acceptor_spec = {

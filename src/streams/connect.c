@@ -172,7 +172,7 @@ call_step(corolla_coro *co, PyObject *value, const char *method)
 #define CONNECT_SPEC(name_, method)                                     \
     static corolla_step name_##_step(corolla_coro *co, PyObject *value) \
     {                                                                   \
-        return call_step(co, value, method);                         \
+        return call_step(co, value, method);                            \
     }                                                                   \
     static const corolla_coro_spec name_##_spec = {                     \
         .name = #name_,                                                 \
@@ -359,11 +359,12 @@ module_connect_write_pipe(PyObject *module, PyObject *const *args, Py_ssize_t na
     return connect_stream(module, &form, args, nargs, kwnames);
 }
 
-PyDoc_STRVAR(connect_doc,
-             "connect($module, /, host=None, port=None, *, limit=65536, **kwds)\n--\n\n"
-             "Connect. `async with connect(...) as stream` closes the Stream at the end; `await connect(...)` gives it.\n\n"
-             "limit: bytes, of a line. The rest is loop.create_connection()'s, and so is what it raises; ValueError for a\n"
-             "limit <= 0. See docs/streams.md.");
+PyDoc_STRVAR(
+    connect_doc,
+    "connect($module, /, host=None, port=None, *, limit=65536, **kwds)\n--\n\n"
+    "Connect. `async with connect(...) as stream` closes the Stream at the end; `await connect(...)` gives it.\n\n"
+    "limit: bytes, of a line. The rest is loop.create_connection()'s, and so is what it raises; ValueError for a\n"
+    "limit <= 0. See docs/streams.md.");
 PyDoc_STRVAR(connect_unix_doc, "connect_unix($module, /, path=None, *, limit=65536, **kwds)\n--\n\n"
                                "As connect(), to a Unix socket; the rest is loop.create_unix_connection()'s.");
 PyDoc_STRVAR(connect_read_pipe_doc,

@@ -161,17 +161,17 @@ stream_repr(PyObject *self)
 
 PyDoc_STRVAR(abort_doc, "abort($self, /)\n--\n\nClose the connection at once; what was not sent is lost.");
 PyDoc_STRVAR(at_eof_doc, "at_eof($self, /)\n--\n\nReturn True once everything has been read.");
-PyDoc_STRVAR(server_side_doc, "is_server_side($self, /)\n--\n\nReturn True if the connection was accepted by a server.");
+PyDoc_STRVAR(server_side_doc,
+             "is_server_side($self, /)\n--\n\nReturn True if the connection was accepted by a server.");
 PyDoc_STRVAR(is_closing_doc, "is_closing($self, /)\n--\n\nReturn True once the connection is closing or closed.");
 PyDoc_STRVAR(can_write_eof_doc, "can_write_eof($self, /)\n--\n\nReturn whether the transport supports write_eof().");
 PyDoc_STRVAR(extra_doc,
              "get_extra_info($self, /, name, default=None)\n--\n\n"
              "What the transport knows under that name. Specified by asyncio.BaseTransport.get_extra_info().");
-PyDoc_STRVAR(start_tls_doc,
-             "start_tls($self, /, sslcontext, *, server_hostname=None, ssl_handshake_timeout=None,\n"
-             "          ssl_shutdown_timeout=None)\n--\n\n"
-             "Coroutine: go on over TLS, with an ssl.SSLContext. The timeouts are seconds.\n\n"
-             "Specified by asyncio.StreamWriter.start_tls().");
+PyDoc_STRVAR(start_tls_doc, "start_tls($self, /, sslcontext, *, server_hostname=None, ssl_handshake_timeout=None,\n"
+                            "          ssl_shutdown_timeout=None)\n--\n\n"
+                            "Coroutine: go on over TLS, with an ssl.SSLContext. The timeouts are seconds.\n\n"
+                            "Specified by asyncio.StreamWriter.start_tls().");
 
 static PyMethodDef stream_methods[] = {
     {"abort", stream_abort, METH_NOARGS, abort_doc},
@@ -211,15 +211,16 @@ stream_anext(PyObject *self)
     return stream_check((Stream *)self, STREAM_READ) < 0 ? NULL : reader_anext(((StreamWriter *)self)->reader);
 }
 
-PyDoc_STRVAR(stream_doc, "A connection: bytes to read and a way to write, in one object. Made by connect(), connect_unix(),\n"
-                         "connect_read_pipe(), connect_write_pipe() and StreamServer. An asynchronous context manager that\n"
-                         "closes it, and an asynchronous iterator over lines. See docs/streams.md.");
+PyDoc_STRVAR(stream_doc,
+             "A connection: bytes to read and a way to write, in one object. Made by connect(), connect_unix(),\n"
+             "connect_read_pipe(), connect_write_pipe() and StreamServer. An asynchronous context manager that\n"
+             "closes it, and an asynchronous iterator over lines. See docs/streams.md.");
 
 static PyType_Slot stream_slots[] = {
-    {Py_tp_doc, (void *)stream_doc},      {Py_tp_dealloc, writer_dealloc},  {Py_tp_finalize, writer_finalize},
-    {Py_tp_traverse, writer_traverse},    {Py_tp_clear, writer_clear},      {Py_tp_repr, stream_repr},
-    {Py_am_aiter, stream_aiter},          {Py_am_anext, stream_anext},      {Py_tp_methods, stream_methods},
-    {Py_tp_getset, stream_getset},        {Py_tp_members, stream_members},  {0, NULL},
+    {Py_tp_doc, (void *)stream_doc},   {Py_tp_dealloc, writer_dealloc}, {Py_tp_finalize, writer_finalize},
+    {Py_tp_traverse, writer_traverse}, {Py_tp_clear, writer_clear},     {Py_tp_repr, stream_repr},
+    {Py_am_aiter, stream_aiter},       {Py_am_anext, stream_anext},     {Py_tp_methods, stream_methods},
+    {Py_tp_getset, stream_getset},     {Py_tp_members, stream_members}, {0, NULL},
 };
 
 static PyType_Spec stream_spec = {

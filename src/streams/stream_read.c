@@ -212,25 +212,28 @@ PyDoc_STRVAR(read_doc, "read($self, /, n=-1)\n--\n\n"
                        "Coroutine: return up to n bytes, as soon as there is one; b'' at the end.\n\n"
                        "n: bytes; all until the end if negative. Raises what the connection was lost with, and\n"
                        "RuntimeError while another coroutine waits for bytes. Cancelling it loses none.");
-PyDoc_STRVAR(readexactly_doc, "readexactly($self, /, n)\n--\n\n"
-                              "Coroutine: return exactly n bytes.\n\n"
-                              "Raises asyncio.IncompleteReadError, with what there was in its attribute partial, if the\n"
-                              "end comes before; ValueError for a negative n; and what read() raises.");
-PyDoc_STRVAR(readuntil_doc, "readuntil($self, /, separator=b'\\n')\n--\n\n"
-                            "Coroutine: return the bytes up to and including the separator.\n\n"
-                            "separator: a bytes-like object, or a tuple of them: the match that ends first wins. Raises\n"
-                            "asyncio.IncompleteReadError if the end comes before; asyncio.LimitOverrunError, with the\n"
-                            "bytes left unread, if more than the limit come before it; ValueError for an empty\n"
-                            "separator; and what read() raises.");
+PyDoc_STRVAR(readexactly_doc,
+             "readexactly($self, /, n)\n--\n\n"
+             "Coroutine: return exactly n bytes.\n\n"
+             "Raises asyncio.IncompleteReadError, with what there was in its attribute partial, if the\n"
+             "end comes before; ValueError for a negative n; and what read() raises.");
+PyDoc_STRVAR(readuntil_doc,
+             "readuntil($self, /, separator=b'\\n')\n--\n\n"
+             "Coroutine: return the bytes up to and including the separator.\n\n"
+             "separator: a bytes-like object, or a tuple of them: the match that ends first wins. Raises\n"
+             "asyncio.IncompleteReadError if the end comes before; asyncio.LimitOverrunError, with the\n"
+             "bytes left unread, if more than the limit come before it; ValueError for an empty\n"
+             "separator; and what read() raises.");
 PyDoc_STRVAR(readline_doc, "readline($self, /)\n--\n\n"
                            "Coroutine: return the bytes up to and including the next newline; the rest without one at\n"
                            "the end.\n\n"
                            "Raises ValueError for a line longer than the limit, which is dropped, and what read()\n"
                            "raises.");
-PyDoc_STRVAR(readinto_doc, "readinto($self, /, buffer)\n--\n\n"
-                           "Coroutine: fill the beginning of a buffer with what there is, at least one byte; return how\n"
-                           "many, 0 at the end.\n\n"
-                           "buffer: a writable bytes-like object, not empty (ValueError). Raises what read() raises.");
+PyDoc_STRVAR(readinto_doc,
+             "readinto($self, /, buffer)\n--\n\n"
+             "Coroutine: fill the beginning of a buffer with what there is, at least one byte; return how\n"
+             "many, 0 at the end.\n\n"
+             "buffer: a writable bytes-like object, not empty (ValueError). Raises what read() raises.");
 PyDoc_STRVAR(peek_doc, "peek($self, /, n=-1)\n--\n\n"
                        "Coroutine: as read(n), but the bytes stay unread; a negative n means all that have come.");
 

@@ -2,13 +2,13 @@
 #include "stream.h"
 
 typedef struct {
-    Stream *stream;  /* owned */
-    PyObject *data;  /* owned: what write() or writelines() was given, or the awaitable of sendfile() */
-    PyObject *args;  /* owned: sendfile()'s positional arguments */
-    PyObject *named; /* owned: its keyword arguments, or NULL */
+    Stream *stream;   /* owned */
+    PyObject *data;   /* owned: what write() or writelines() was given, or the awaitable of sendfile() */
+    PyObject *args;   /* owned: sendfile()'s positional arguments */
+    PyObject *named;  /* owned: its keyword arguments, or NULL */
     PyObject *waiter; /* owned: what is awaited, or NULL */
-    bool writing;    /* the stream's flag is ours */
-    bool abort;      /* close(): without waiting for what is queued */
+    bool writing;     /* the stream's flag is ours */
+    bool abort;       /* close(): without waiting for what is queued */
 } WriteState;
 
 static int
@@ -366,17 +366,19 @@ PyDoc_STRVAR(write_doc,
              "RuntimeError while another coroutine writes.");
 PyDoc_STRVAR(writelines_doc, "writelines($self, /, data)\n--\n\n"
                              "Coroutine: as write() of each of an iterable of bytes-like objects, in order.");
-PyDoc_STRVAR(write_eof_doc, "write_eof($self, /)\n--\n\n"
-                            "Coroutine: nothing will be written any more; the other side reads the end once everything\n"
-                            "has been sent.");
+PyDoc_STRVAR(write_eof_doc,
+             "write_eof($self, /)\n--\n\n"
+             "Coroutine: nothing will be written any more; the other side reads the end once everything\n"
+             "has been sent.");
 PyDoc_STRVAR(sendfile_doc,
              "sendfile($self, /, file, offset=0, count=None, *, fallback=True)\n--\n\n"
              "Coroutine: send a file opened in binary mode and return the number of bytes sent.\n\n"
              "offset, count: bytes. Raises what write() raises and what loop.sendfile() does, which specifies it.");
-PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
-                        "Coroutine: send what is queued, close the connection, and wait until it is closed.\n\n"
-                        "Raises what the connection was lost with, if it was: not everything may have arrived. Harmless\n"
-                        "twice. `async with` ends with it; when its body has failed, with abort() instead.");
+PyDoc_STRVAR(close_doc,
+             "close($self, /)\n--\n\n"
+             "Coroutine: send what is queued, close the connection, and wait until it is closed.\n\n"
+             "Raises what the connection was lost with, if it was: not everything may have arrived. Harmless\n"
+             "twice. `async with` ends with it; when its body has failed, with abort() instead.");
 
 PyMethodDef stream_write_methods[] = {
     {"write", (PyCFunction)(void (*)(void))stream_write, METH_FASTCALL | METH_KEYWORDS, write_doc},

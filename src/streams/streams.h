@@ -68,8 +68,8 @@ PyObject *reader_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
 PyObject *reader_readexactly(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *reader_readuntil(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *reader_readline(PyObject *self, PyObject *unused);
-extern PyMethodDef reader_async_methods[];   /* reader_async.c */
-PyObject *reader_anext(PyObject *self);      /* reader_async.c */
+extern PyMethodDef reader_async_methods[]; /* reader_async.c */
+PyObject *reader_anext(PyObject *self);    /* reader_async.c */
 
 /* ---- StreamReaderProtocol: protocol.c -------------------------------------------------------- */
 
