@@ -94,7 +94,9 @@ static PyObject *
 acceptor_tp_call(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     Acceptor *acceptor = (Acceptor *)self;
-    if (acceptor_check(acceptor) < 0) {
+    static const char *const names[] = {NULL};
+    static const corolla_signature sig = {"StreamAcceptor.__call__", names, 0, 0, NULL};
+    if (acceptor_check(acceptor) < 0 || corolla_unpack_tuple(&sig, args, kwargs, NULL) < 0) {
         return NULL;
     }
     PyObject *reader = reader_new(acceptor->state, acceptor->loop, acceptor->limit);
