@@ -95,7 +95,7 @@ def plan(settings: Settings, names: Sequence[str], patterns: Sequence[str], libc
     floors = {case.floor for case in cases if case.server and wanted(case.key, patterns)}
     for case in cases:
         if case.server and wanted(case.key, patterns):
-            steps += [(case.key, name, case) for name in names]
+            steps += [(case.key, name, case) for name in names if name not in case.without]
         elif not case.server and case.key in floors:
             steps.append((case.key, RAW, case))
     for case in network_cases.floor_cases():

@@ -104,6 +104,8 @@ GOALS = (
     Goal("sleep timers, against uvloop", 3.0, against("primitives/sleep_timers", "uvloop")),
     Goal("geometric mean of scheduler and primitive cases, against uvloop", 5.0, mean_of("scheduler", "primitives")),
     Goal("Protocol echo, 1 KiB, 64 connections, against raw C", 0.95, against("echo/protocol-1KiB-64", RAW)),
+    Goal("sendfile of 1 GiB, against a C loop on sendfile(2)", 0.95, against("sendfile/transport-1GiB", RAW)),
+    Goal("sock_sendfile of 1 GiB, against a C loop on sendfile(2)", 0.95, against("sendfile/sock-1GiB", RAW)),
     Goal("slowest network case, against uvloop", 1.0, slowest_network_case),
     Goal("memory of an idle connection, against uvloop", 1.0, idle_memory),
     Goal("libcorolla echo, 1 KiB, 1 connection, against raw C", 0.98, against("libcorolla/1KiB-1", RAW)),

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from suite.file_servers import SIZE as FILE_SIZE
+from suite.file_servers import make_file
 from suite.http_servers import COMPACT_BODY, SPACED_BODY
 from suite.processes import Cores, MeasurementError, python_script, read_line, run_report, server, spawn
 from suite.programs import Programs
@@ -50,11 +52,12 @@ class NetworkCase:
     group: str
     name: str
     server: str  # which of server.py's, or "" when only C programs take part
-    client: str  # echo, connect, http or idle
+    client: str  # echo, connect, http, sink or idle
     connections: int
     size: int = 0
     expect: str = ""
     floor: str = ""  # the case in which raw C is measured for this one
+    without: tuple[str, ...] = ()  # implementations that do not have it
 
     @property
     def key(self) -> str:
@@ -89,6 +92,9 @@ def other_cases(idle_connections: int) -> list[NetworkCase]:
         NetworkCase("connections", "accept-echo-close", "protocol", "connect", 64, floor="connections/raw"),
         NetworkCase("connections", "raw", "", "connect", 64),
         NetworkCase("memory", f"idle-{idle_connections}", "protocol", "idle", idle_connections, 1024),
+        NetworkCase("sendfile", "transport-1GiB", "sendfile", "sink", 1, FILE_SIZE, "", "sendfile/raw", ("uvloop",)),
+        NetworkCase("sendfile", "sock-1GiB", "sock_sendfile", "sink", 1, FILE_SIZE, "", "sendfile/raw", ("uvloop",)),
+        NetworkCase("sendfile", "raw", "", "sink", 1, FILE_SIZE),
         NetworkCase("http", "aiohttp", "aiohttp", "http", 64, expect=SPACED_BODY),
         NetworkCase("http", "uvicorn-asgi", "uvicorn", "http", 64, expect=COMPACT_BODY),
         NetworkCase("http", "uvicorn-starlette", "uvicorn-starlette", "http", 64, expect=COMPACT_BODY),
@@ -100,6 +106,8 @@ def floor_cases() -> list[NetworkCase]:
 
 
 def server_command(case: NetworkCase, implementation: str, programs: Programs) -> list[str]:
+    if implementation == RAW and case.client == "sink":
+        return [str(programs.raw_sendfile), str(make_file()), "0"]
     if implementation == RAW:
         return [str(programs.raw_echo), "0"]
     if implementation == LIBCOROLLA:
@@ -109,6 +117,8 @@ def server_command(case: NetworkCase, implementation: str, programs: Programs) -
 
 def client_command(case: NetworkCase, programs: Programs, port: int, timing: Timing) -> list[str]:
     program = {"connect": programs.connect_client, "http": programs.http_client}.get(case.client, programs.echo_client)
+    if case.client == "sink":
+        return [str(programs.sink_client), "--port", str(port), "--size", str(case.size), "--transfers", "3"]
     command = [str(program), "--port", str(port), "--connections", str(case.connections)]
     if case.client == "idle":
         return [*command, "--size", str(case.size), "--idle", "--timeout", "60"]

@@ -12,7 +12,7 @@ from suite.processes import BENCHMARKS
 
 ROOT = BENCHMARKS.parent
 BUILD = ROOT / "build" / "bench"
-NAMES = ("raw_echo", "echo_client", "connect_client", "http_client")
+NAMES = ("raw_echo", "raw_sendfile", "echo_client", "connect_client", "http_client", "sink_client")
 # What the echo server on reactor.h may be called in examples/c.
 LIBCOROLLA_ECHO = ("corolla_echo", "echo_server")
 
@@ -20,9 +20,11 @@ LIBCOROLLA_ECHO = ("corolla_echo", "echo_server")
 @dataclass(frozen=True)
 class Programs:
     raw_echo: Path
+    raw_sendfile: Path
     echo_client: Path
     connect_client: Path
     http_client: Path
+    sink_client: Path
     libcorolla_echo: Path | None
 
 
