@@ -76,7 +76,7 @@ module_exec(PyObject *module)
     }
     if (corolla_scheduler_init(module, state) < 0 || corolla_primitives_init(module, state) < 0 ||
         corolla_transports_init(module, state) < 0 || corolla_streams_init(module, state) < 0 ||
-        corolla_loop_init(module, state) < 0) {
+        corolla_loop_init(module, state) < 0 || corolla_mark_async_names(module, state) < 0) {
         return -1;
     }
     return 0;
@@ -94,6 +94,8 @@ module_exec(PyObject *module)
     X(coro_wrapper_type)      \
     X(stop_type)              \
     X(eager_factory_type)     \
+    X(async_function_type)    \
+    X(async_code)             \
     X(current_tasks)          \
     X(swap_current)           \
     X(tcp_transport_type)     \

@@ -268,7 +268,8 @@ typedef struct corolla_state {
     /* scheduler/ */
     PyTypeObject *handle_type, *timer_handle_type, *future_type, *task_type, *future_iter_type; /* owned, each */
     PyTypeObject *callback_type, *coroutine_type, *coro_wrapper_type, *stop_type;               /* owned, each */
-    PyTypeObject *eager_factory_type;                                                           /* owned */
+    PyTypeObject *eager_factory_type, *async_function_type;                                     /* owned, each */
+    PyObject *async_code;                                                                       /* owned: async_def.c */
     PyObject *current_tasks;             /* owned: asyncio's dict of loop to task, before 3.14 */
     PyObject *swap_current;              /* owned: _asyncio._swap_current_task, from 3.14 on */
     struct corolla_task *tasks;          /* borrowed: head of the list of tasks not done */
@@ -330,6 +331,7 @@ int corolla_primitives_init(PyObject *module, corolla_state *state);
 int corolla_transports_init(PyObject *module, corolla_state *state);
 int corolla_streams_init(PyObject *module, corolla_state *state);
 int corolla_loop_init(PyObject *module, corolla_state *state);
+int corolla_mark_async_names(PyObject *module, corolla_state *state); /* when all are there: async_names.c */
 
 /* Adds methods that other files define to a type just made. 0 or -1. */
 int corolla_add_methods(PyTypeObject *type, PyMethodDef *methods);

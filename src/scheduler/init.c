@@ -1,4 +1,5 @@
 /* The room's types, free lists and module functions. */
+#include "async_def.h"
 #include "await.h"
 #include "callback.h"
 #include "eager.h"
@@ -96,7 +97,7 @@ corolla_scheduler_init(PyObject *module, corolla_state *state)
         add_type(module, &state->coro_wrapper_type, &corolla_coro_wrapper_spec, NULL, false) < 0 ||
         add_type(module, &state->coroutine_type, &corolla_coro_type_spec, NULL, false) < 0 ||
         add_type(module, &state->stop_type, &corolla_stop_spec, (PyTypeObject *)PyExc_StopIteration, false) < 0 ||
-        corolla_eager_init(module, state) < 0) {
+        corolla_eager_init(module, state) < 0 || corolla_async_def_init(module, state) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, module_functions);
