@@ -9,6 +9,7 @@
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
+    PyObject *weakrefs;
     corolla_state *state; /* borrowed */
     PyObject *original;   /* owned: the function or method descriptor, which has the name, the text and the signature */
     PyMethodDef *def;     /* borrowed: static */
@@ -180,6 +181,9 @@ async_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     corolla_state *state = f->state;
     PyObject_GC_UnTrack(self);
+    if (f->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
     Py_XDECREF(f->original);
     Py_XDECREF(f->module);
     Py_XDECREF(f->owner);
@@ -190,6 +194,7 @@ async_dealloc(PyObject *self)
 
 static PyMemberDef async_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(AsyncFunction, vectorcall), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(AsyncFunction, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

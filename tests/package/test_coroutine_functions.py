@@ -149,5 +149,6 @@ def test_what_it_says_of_itself():
         type(corolla.sleep)()
     with pytest.raises(TypeError):
         type(corolla.sleep).__new__(type(corolla.sleep))
-    with pytest.raises(TypeError):
-        weakref.ref(corolla.sleep)
+    assert weakref.ref(corolla.sleep)() is corolla.sleep
+    queue = corolla.Queue()
+    assert weakref.WeakMethod(queue.put)() == queue.put
