@@ -109,8 +109,8 @@ module_exec(PyObject *module)
     X(stream_reader_type)     \
     X(stream_protocol_type)   \
     X(stream_writer_type)     \
-    X(stream_type) \
-    X(stream_acceptor_type) \
+    X(stream_type)            \
+    X(stream_acceptor_type)   \
     X(stream_connecting_type) \
     X(loop_base_type)         \
     X(loop_type)              \

@@ -213,6 +213,8 @@
     X(socket_type, "socket", "socket")                                                \
     X(gaierror, "socket", "gaierror")                                                 \
     X(set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled") \
+    X(BrokenBarrierError, "asyncio", "BrokenBarrierError")                            \
+    X(BarrierState, "asyncio.locks", "_BarrierState")                                 \
     X(BaseEventLoop, "asyncio.base_events", "BaseEventLoop")                          \
     X(isfuture, "asyncio", "isfuture")                                                \
     X(ensure_future, "asyncio", "ensure_future")                                      \

@@ -22,14 +22,12 @@ from asyncio import (
     FIRST_EXCEPTION,
     AbstractEventLoop,
     AbstractServer,
-    Barrier,
     BaseEventLoop,
     BaseProtocol,
     BaseTransport,
     BrokenBarrierError,
     BufferedProtocol,
     CancelledError,
-    Condition,
     DatagramProtocol,
     DatagramTransport,
     IncompleteReadError,
@@ -71,7 +69,9 @@ from asyncio import (
 from typing import TYPE_CHECKING
 
 from ._core import (
+    Barrier,
     BoundedSemaphore,
+    Condition,
     EagerTaskFactory,
     Event,
     EventLoop,

@@ -420,6 +420,14 @@ class Semaphore(asyncio.Semaphore):
 class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore):
     def __init__(self, value: int = 1) -> None: ...
 
+@disjoint_base
+class Condition(asyncio.Condition):
+    def __init__(self, lock: asyncio.Lock | None = None) -> None: ...
+
+@disjoint_base
+class Barrier(asyncio.Barrier):
+    def __init__(self, parties: int) -> None: ...
+
 @final
 class Stream:
     @property

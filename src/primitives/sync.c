@@ -196,14 +196,21 @@ corolla_sync_coro(PyObject *self, const corolla_coro_spec *spec)
 }
 
 int
-corolla_sync_line_up(corolla_sync_call *call)
+corolla_sync_new_future(corolla_sync_call *call)
 {
     corolla_sync *sync = (corolla_sync *)call->self;
     if (corolla_binding_bind(sync->state, &sync->binding, call->self) < 0) {
         return -1;
     }
     call->waiting = corolla_binding_future(sync->state, &sync->binding);
-    return call->waiting == NULL ? -1 : corolla_waitlist_push(sync->state, &sync->waiters, call->waiting);
+    return call->waiting == NULL ? -1 : 0;
+}
+
+int
+corolla_sync_line_up(corolla_sync_call *call)
+{
+    corolla_sync *sync = (corolla_sync *)call->self;
+    return corolla_sync_new_future(call) < 0 ? -1 : corolla_waitlist_push(sync->state, &sync->waiters, call->waiting);
 }
 
 int
@@ -300,6 +307,8 @@ corolla_sync_init(PyObject *module, corolla_state *state)
 {
     if (add_type(module, state, &state->lock_type, &corolla_lock_spec, NULL) < 0 ||
         add_type(module, state, &state->event_type, &corolla_event_spec, NULL) < 0 ||
+        add_type(module, state, &state->condition_type, &corolla_condition_spec, NULL) < 0 ||
+        add_type(module, state, &state->barrier_type, &corolla_barrier_spec, NULL) < 0 ||
         add_type(module, state, &state->semaphore_type, &corolla_semaphore_spec, NULL) < 0 ||
         add_type(module, state, &state->bounded_semaphore_type, &corolla_bounded_semaphore_spec,
                  state->semaphore_type) < 0) {

@@ -87,7 +87,9 @@ void corolla_sync_call_clear(void *data);
 
 /* A coroutine about self. New reference or NULL. */
 PyObject *corolla_sync_coro(PyObject *self, const corolla_coro_spec *spec);
-/* Puts a new future, call->waiting, at the end of the line. 0 or -1. */
+/* Makes a future, call->waiting, on the running loop. 0 or -1. */
+int corolla_sync_new_future(corolla_sync_call *call);
+/* The same, and puts it at the end of the line. 0 or -1. */
 int corolla_sync_line_up(corolla_sync_call *call);
 /* Takes it out. Keeps an exception being raised, unless it fails. 0 or -1. */
 int corolla_sync_step_out(corolla_sync_call *call);

@@ -244,6 +244,58 @@ def test_locks(loop, leaks_nothing, kind):
     leaks_nothing(operation, rounds=500)
 
 
+def test_conditions(loop, leaks_nothing):
+    async def wait(condition):
+        async with condition:
+            await condition.wait_for(iter([False, True]).__next__)
+
+    class Mine(impl.api.Condition):
+        pass
+
+    async def operation():
+        for condition in (impl.api.Condition(), Mine(asyncio.Lock()), impl.api.Condition(lock=Mine())):
+            condition.attribute = condition
+            tasks = [loop.create_task(wait(condition)) for _ in range(4)]
+            await impl.sleep(0)
+            await impl.sleep(0)
+            async with condition:
+                condition.notify(2)
+                tasks[0].cancel()
+                tasks[3].cancel()
+                await impl.sleep(0)
+                tasks[0].cancel()
+                repr(condition)
+                condition.notify_all()
+            await asyncio.wait(tasks)
+            try:
+                condition.notify()
+            except RuntimeError:
+                pass
+
+    leaks_nothing(operation, rounds=300)
+
+
+def test_barriers(loop, leaks_nothing):
+    async def operation():
+        barrier = impl.api.Barrier(3)
+        barrier.attribute = barrier
+        tasks = [loop.create_task(barrier.wait()) for _ in range(5)]
+        await impl.sleep(0)
+        tasks[0].cancel()
+        for _ in range(5):
+            await impl.sleep(0)
+        repr(barrier)
+        await barrier.reset()
+        tasks.append(loop.create_task(barrier.wait()))
+        await impl.sleep(0)
+        await barrier.abort()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            task.cancelled() or task.exception()
+
+    leaks_nothing(operation, rounds=300)
+
+
 def test_events(loop, leaks_nothing):
     async def operation():
         event = impl.api.Event()

@@ -324,6 +324,8 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "EventLoopPolicy": policy,
     "Lock": sync_maker(impl.api.Lock),
     "Event": sync_maker(impl.api.Event),
+    "Condition": sync_maker(impl.api.Condition),
+    "Barrier": sync_maker(impl.api.Barrier, 3),
     "Semaphore": sync_maker(impl.api.Semaphore, 1),
     "BoundedSemaphore": sync_maker(impl.api.BoundedSemaphore, 1),
     "Queue": queue_maker(impl.Queue),
