@@ -127,9 +127,7 @@ module_exec(PyObject *module)
     X(QueueShutDown)          \
     X(timeout_type)           \
     X(as_completed_type)      \
-    X(stream_type)            \
-    X(stream_acceptor_type)   \
-    X(stream_connecting_type)
+    X(task_group_type)
 
 /* There is no m_clear: the collector breaks the cycle of module and types at the types, and until the last
  * object is gone its methods find the state whole. */

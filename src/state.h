@@ -132,6 +132,10 @@
     X(locked)                    \
     X(notify)                    \
     X(release)                   \
+    X(_abort)                    \
+    X(_is_base_error)            \
+    X(_on_task_done)             \
+    X(task_group)                \
     X(_init)                     \
     X(_put)                      \
     X(_get)                      \
@@ -231,7 +235,6 @@
     X(concurrent_CancelledError, "concurrent.futures", "CancelledError")              \
     X(concurrent_InvalidStateError, "concurrent.futures", "InvalidStateError")        \
     X(deque, "collections", "deque")                                                  \
-    X(asyncio_Event, "asyncio", "Event")                                              \
     X(QueueEmpty, "asyncio", "QueueEmpty")                                            \
     X(QueueFull, "asyncio", "QueueFull")                                              \
     X(WeakSet, "weakref", "WeakSet")                                                  \
@@ -282,6 +285,7 @@ typedef struct corolla_state {
     /* primitives/ */
     PyTypeObject *gather_type, *timeout_type, *as_completed_type;     /* owned, each */
     PyTypeObject *queue_type, *priority_queue_type, *lifo_queue_type; /* owned, each */
+    PyTypeObject *task_group_type;                                    /* owned */
     PyObject *QueueShutDown;                                          /* owned: asyncio's, or ours before 3.13 */
     PyTypeObject *lock_type, *event_type, *condition_type, *semaphore_type, *bounded_semaphore_type; /* owned, each */
     PyTypeObject *barrier_type;                                                                      /* owned */

@@ -30,6 +30,7 @@ sleep: Any
 Queue: Any
 PriorityQueue: Any
 LifoQueue: Any
+TaskGroup: Any
 
 if IS_COROLLA:
     Future = corolla.Future
@@ -42,6 +43,7 @@ if IS_COROLLA:
     Queue = corolla.Queue
     PriorityQueue = corolla.PriorityQueue
     LifoQueue = corolla.LifoQueue
+    TaskGroup = corolla.TaskGroup
 elif NAME == "asyncio":
     Future = asyncio.Future
     Task = asyncio.Task
@@ -53,6 +55,7 @@ elif NAME == "asyncio":
     Queue = asyncio.Queue
     PriorityQueue = asyncio.PriorityQueue
     LifoQueue = asyncio.LifoQueue
+    TaskGroup = asyncio.TaskGroup
 else:
     raise ValueError(f"COROLLA_TEST_IMPL is {NAME!r}: corolla or asyncio")
 

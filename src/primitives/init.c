@@ -5,10 +5,7 @@ int
 corolla_primitives_init(PyObject *module, corolla_state *state)
 {
     int (*const types[])(PyObject *, corolla_state *) = {
-        corolla_gather_init,
-        corolla_queue_init,
-        corolla_sync_init,
-        corolla_timeout_init,
+        corolla_gather_init, corolla_queue_init, corolla_sync_init, corolla_timeout_init, corolla_taskgroup_init,
     };
     PyMethodDef *const functions[] = {
         corolla_sleep_functions,         corolla_gather_functions,  corolla_create_task_functions,

@@ -14,6 +14,7 @@ extern PyMethodDef corolla_sleep_functions[], corolla_gather_functions[], coroll
 int corolla_gather_init(PyObject *module, corolla_state *state);
 int corolla_queue_init(PyObject *module, corolla_state *state);
 int corolla_timeout_init(PyObject *module, corolla_state *state);
+int corolla_taskgroup_init(PyObject *module, corolla_state *state);
 int corolla_sync_init(PyObject *module, corolla_state *state);
 
 /* asyncio.ensure_future(arg, loop=loop); loop NULL: the running one. New reference or NULL. */

@@ -51,7 +51,7 @@ typedef struct corolla_queue {
     queue_line getters, putters;
     corolla_binding joining; /* of joiners: asyncio's event is bound by itself */
     corolla_waiters joiners;
-    PyObject *finished; /* owned: an asyncio.Event for those who read _finished; NULL until somebody has */
+    PyObject *finished; /* owned: an Event for those who read _finished; NULL until somebody has */
     Py_ssize_t unfinished;
     unsigned own; /* QUEUE_OWN_ bits */
     uint8_t kind; /* queue_kind */

@@ -214,7 +214,7 @@ get_finished(PyObject *self, void *unused)
     (void)unused;
     corolla_queue *queue = queue_of(self);
     if (queue->finished == NULL) {
-        PyObject *event = PyObject_CallNoArgs(queue->state->asyncio_Event);
+        PyObject *event = PyObject_CallNoArgs((PyObject *)queue->state->event_type);
         if (event == NULL) {
             return NULL;
         }

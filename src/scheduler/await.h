@@ -59,7 +59,7 @@ struct corolla_coro {
     bool started, running, finished;
     bool direct;    /* awaiting is a future of ours */
     bool finalized; /* its finalizer has run */
-    void *data[]; /* the state */
+    void *data[];   /* the state */
 };
 
 /* A new coroutine that has not begun. New reference or NULL. */

@@ -348,6 +348,43 @@ def test_queues(loop, leaks_nothing, kind):
     leaks_nothing(operation)
 
 
+def test_task_groups(loop, leaks_nothing):
+    async def forever():
+        await loop.create_future()
+
+    async def body(how):
+        async with impl.TaskGroup() as group:
+            group.create_task(impl.sleep(0), name="named")
+            group.create_task(returns(), context=contextvars.copy_context())
+            if how == "error in a task":
+                group.create_task(forever())
+                group.create_task(fails())
+                await forever()
+            if how == "error in the body":
+                group.create_task(forever())
+                await fails()
+            if how == "cancelled":
+                await forever()
+            if how == "misused":
+                group.create_task(1)
+            repr(group)
+        group.create_task(returns())
+
+    async def operation():
+        for how in ("finished", "error in a task", "error in the body", "cancelled", "misused"):
+            task = loop.create_task(body(how))
+            await impl.sleep(0)
+            await impl.sleep(0)
+            if how == "cancelled":
+                task.cancel()
+            try:
+                await task
+            except (ExceptionGroup, RuntimeError, asyncio.CancelledError):
+                pass
+
+    leaks_nothing(operation)
+
+
 def test_cancel(loop, leaks_nothing):
     async def wait():
         try:

@@ -301,6 +301,26 @@ def queue_maker(kind: type) -> Callable[[World, str], Any]:
     return queue
 
 
+def task_group(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(impl.TaskGroup, state)
+    made = impl.TaskGroup()
+
+    async def body() -> None:
+        async with made:
+            for _ in range(2):
+                made.create_task(forever())._log_destroy_pending = False
+            await forever()
+
+    parent = world.loop.create_task(body())
+    parent._log_destroy_pending = False
+    world.turn()
+    if state == "closed":
+        parent.cancel()
+        world.turn(4)
+    return made
+
+
 def print_nothing(*args: Any) -> None:
     """A callback."""
 
@@ -331,6 +351,7 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "Queue": queue_maker(impl.Queue),
     "PriorityQueue": queue_maker(impl.PriorityQueue),
     "LifoQueue": queue_maker(impl.LifoQueue),
+    "TaskGroup": task_group,
     "EagerTaskFactory": factory,
     "Runner": runner,
 }
