@@ -234,6 +234,47 @@ test_a_late_failure_starts_the_next_at_once(void **state)
     close(listener);
 }
 
+/* Two attempts are under way when the older one is refused: the third has to wait for its time all the same. */
+static void
+test_an_older_failure_brings_nothing_forward(void **state)
+{
+    corolla_reactor *r = *state;
+    Attempt attempt;
+    Silent older, latest;
+    struct sockaddr_storage addr;
+    socklen_t len;
+    int listener = listening_socket(4, &addr, &len);
+    silent_start(&older);
+    silent_start(&latest);
+    attempt_init(&attempt, SECOND);
+    add_target(&attempt, &older.addr, older.len);
+    add_target(&attempt, &latest.addr, latest.len);
+    add_target(&attempt, &addr, len);
+    r->hooks = (corolla_hooks){.clock = attempt_clock, .ctx = &attempt};
+    attempt_start(r, &attempt);
+    ok(turn_at_once(r));
+    attempt.now = SECOND;
+    ok(turn_at_once(r));
+    assert_int_equal(r->watch_count, 2);
+    silent_stop(&older);
+    while (attempt.targets[0].error == 0) { /* the kernel knocks again after a second */
+        ok(turn_at_once(r));
+    }
+    assert_int_equal(attempt.targets[0].error, -ECONNREFUSED);
+    attempt.now = 2 * SECOND - 1;
+    ok(turn_at_once(r));
+    assert_int_equal(r->watch_count, 1);
+    assert_int_equal(attempt.targets[2].fd, -1);
+    attempt.now = 2 * SECOND;
+    while (!attempt.done) {
+        ok(turn_at_once(r));
+    }
+    assert_int_equal(attempt.winner, 2);
+    close(attempt.fd);
+    silent_stop(&latest);
+    close(listener);
+}
+
 static void
 test_cancel_closes_what_was_opened(void **state)
 {
@@ -294,8 +335,9 @@ test_local_addresses_are_tried_in_order(void **state)
     close(attempt.fd);
 
     second.ai_next = NULL;
+    int errors[2] = {0, 0};
     attempt_init(&attempt, -1);
-    add_target(&attempt, &addr, len);
+    add_target(&attempt, &addr, len)->bind_errors = errors;
     attempt.connector.local = &first;
     attempt_start(r, &attempt);
     turn_until(r, attempt.done);
@@ -303,6 +345,8 @@ test_local_addresses_are_tried_in_order(void **state)
     assert_int_equal(attempt.targets[0].stage, COROLLA_AT_BIND);
     assert_int_equal(attempt.targets[0].error, -EADDRNOTAVAIL);
     assert_int_equal(attempt.targets[0].bind_index, 1);
+    assert_int_equal(errors[0], 0); /* of another family: not tried */
+    assert_int_equal(errors[1], -EADDRNOTAVAIL);
 
     attempt_init(&attempt, -1);
     add_target(&attempt, &addr, len);
@@ -323,6 +367,7 @@ main(void)
         reactor_test(test_nothing_to_try),
         reactor_test(test_a_silent_address_gets_company_after_the_delay),
         reactor_test(test_a_late_failure_starts_the_next_at_once),
+        reactor_test(test_an_older_failure_brings_nothing_forward),
         reactor_test(test_cancel_closes_what_was_opened),
         reactor_test(test_local_addresses_are_tried_in_order),
     };

@@ -263,6 +263,56 @@ def test_a_second_local_address_is_tried(names):
     names.run_until_complete(main())
 
 
+def test_every_error_is_told(names):
+    """all_errors: one for each local address that could not be had, and one for the attempt, of each address."""
+
+    async def main():
+        with closed_port() as closed:
+            address = closed.getsockname()
+            refused = f"[Errno {errno.ECONNREFUSED}] Connect call failed {address}"
+            names.resolve(address, ("::1", address[1]), address)
+            names.local_infos = [info("192.0.2.1", 0), info("198.51.100.1", 0), info("127.0.0.3", 0)]
+            with pytest.raises(ExceptionGroup) as caught:
+                await connect("host", 1, local_addr=("local", 0), all_errors=True)
+            texts = [str(exc) for exc in caught.value.exceptions]
+            assert len(texts) == 7
+            assert texts[:3] == texts[4:]
+            for text, host in zip(texts, ("192.0.2.1", "198.51.100.1"), strict=False):
+                assert f"error while attempting to bind on address ('{host}', 0)" in text
+            assert texts[2] == refused
+            assert texts[3] == f"no matching local address with family={socket.AF_INET6!r} found"
+            with pytest.raises(OSError, match="^Multiple exceptions: ") as one:
+                await connect("host", 1, local_addr=("local", 0))
+            assert str(one.value) == "Multiple exceptions: " + ", ".join(texts)
+
+    names.run_until_complete(main())
+
+
+def test_nobody_holds_the_task_that_connects(run):
+    """While a connection is being made, the loop keeps whoever waits for it."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        made = loop.create_future()
+        protocol = Recorder()
+        protocol.connection_made = made.set_result
+        with unanswered() as silent, listener() as server:
+
+            async def resolve(*args, **kwargs):
+                return [info(*silent), info(*server.getsockname())]
+
+            loop.getaddrinfo = resolve
+            loop.create_task(loop.create_connection(lambda: protocol, "host", 1, happy_eyeballs_delay=0.05))
+            await settled()
+            gc.collect()
+            transport = await made
+            server.accept()[0].close()
+            await protocol.lost()
+            transport.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("local", [False, True])
 def test_names_without_addresses(names, local):
     async def main():

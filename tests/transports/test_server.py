@@ -222,6 +222,143 @@ def test_async_with(run):
     run(main())
 
 
+def test_async_with_waits_for_connections(run):
+    """__aexit__() is close() and wait_closed(), also where a subclass or an instance has its own."""
+
+    async def main():
+        service = Service()
+        server = await service.start()
+        assert asyncio.iscoroutine(entering := server.__aenter__())
+        assert await entering is server
+        with service.connect() as peer:
+            await service.accepted(1)
+            leaving = asyncio.create_task(server.__aexit__(None, None, None))
+            await settled()
+            assert not server.is_serving()
+            assert not leaving.done()
+            peer.close()
+            assert await leaving is None
+
+        called = []
+        server = await service.start()
+        close = server.close
+        server.close = lambda: called.append("close") or close()
+        with pytest.raises(LookupError):
+            async with server:
+                raise LookupError
+        assert called == ["close"]
+        server.close = lambda: 1 // 0
+        with pytest.raises(ZeroDivisionError):
+            await server.__aexit__(None, None, None)
+
+    run(main())
+
+
+def test_several_servers(run):
+    """Each has its own connections, and ends by itself."""
+
+    async def main():
+        services = [Service() for _ in range(3)]
+        servers = [await service.start() for service in services]
+        tasks = [asyncio.create_task(server.serve_forever()) for server in servers]
+        peers = [service.connect() for service in services for _ in range(2)]
+        for service in services:
+            await service.accepted(2)
+        servers[0].close()
+        servers[0].abort_clients()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[0]
+        assert [server.is_serving() for server in servers] == [False, True, True]
+        assert not any(task.done() for task in tasks[1:])
+        for service in services[1:]:
+            assert not any(protocol.transport.is_closing() for protocol in service.protocols)
+            with service.connect():
+                await service.accepted(3)
+        for server in servers:
+            server.close()
+            server.close_clients()
+        await asyncio.gather(*(server.wait_closed() for server in servers))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for peer in peers:
+            peer.close()
+        await settled()
+
+    run(main())
+
+
+def test_two_servers_on_one_port(run):
+    """reuse_port: the kernel deals the connections out."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with serving(reuse_port=True) as (one, server):
+            address = server.sockets[0].getsockname()
+            two = Service()
+            two.server = await loop.create_server(two.factory, *address, reuse_port=True)
+            peers = []
+            while not (one.protocols and two.protocols):
+                peers.append(one.connect())
+                await settled()
+            two.server.close()
+            two.server.close_clients()
+            await two.server.wait_closed()
+            for peer in peers:
+                peer.close()
+
+    run(main())
+
+
+def test_many_connections_in_one_turn(run):
+    """As many as the backlog are accepted in one go, and no more: the loop has other things to do."""
+
+    async def main():
+        accepted = []
+
+        class Protocol(Recorder):
+            def __init__(self):
+                super().__init__()
+                accepted.append(turn)
+
+        turn = 0
+        service = Service(Protocol)
+        server = await service.start(backlog=5, start_serving=False)
+        server._sockets[0].listen(50)
+        peers = [service.connect() for _ in range(12)]
+        await server.start_serving()
+        while len(accepted) < 12:
+            turn += 1
+            await asyncio.sleep(0)
+        assert sorted(accepted.count(turn) for turn in set(accepted)) == [2, 5, 5]
+        for peer in peers:
+            peer.close()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_collected_once_closed(run):
+    """Servers: after close a server is collectable, and its waiters and connections with it."""
+
+    async def main():
+        service = Service()
+        server = await service.start()
+        service.connect().close()
+        await service.accepted(1)
+        await service.protocols[0].lost()
+        await settled()
+        server.me = server
+        ref = weakref.ref(server)
+        server.close()
+        await server.wait_closed()
+        service.protocols.clear()
+        del server, service.server
+        gc.collect()
+        assert ref() is None
+
+    run(main())
+
+
 @pytest.mark.parametrize("how", ["close", "abort"])
 def test_clients(run, how):
     """close_clients() flushes, abort_clients() drops."""
