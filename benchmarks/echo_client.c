@@ -6,6 +6,7 @@
  * themselves are compared in one message of --verify-every; in the others the kernel drops them unread (MSG_TRUNC),
  * which keeps a client of large messages cheaper than any server. A mismatch, a lost or a surplus byte or a closed
  * connection ends the program with status 1.
+ * --unix: PORT is the number of a Unix socket, where MSG_TRUNC means nothing and all bytes are received.
  *
  * --idle: one message on each connection, then print "ready" and wait until standard input closes, then one more each.
  */
@@ -29,6 +30,7 @@ struct echo_load {
     size_t size;
     unsigned verify_every;
     bool idle;
+    bool local;
 
     struct connection *all; /* owned */
     char *messages;         /* owned: VARIANTS messages of size bytes */
@@ -109,8 +111,8 @@ message_receive(struct echo_load *echo, struct connection *connection)
     bool compare = connection->sequence % echo->verify_every == 0;
     ssize_t received;
 
-    received = compare ? recv(connection->descriptor, echo->inbound, wanted, 0)
-                       : recv(connection->descriptor, NULL, wanted, MSG_TRUNC);
+    received = compare || echo->local ? recv(connection->descriptor, echo->inbound, wanted, 0)
+                                      : recv(connection->descriptor, NULL, wanted, MSG_TRUNC);
     if (received < 0) {
         if (errno == EAGAIN) {
             return;
@@ -177,7 +179,8 @@ open_connections(struct echo_load *echo)
     for (unsigned number = 0; number < echo->load.connections; number++) {
         struct connection *connection = &echo->all[number];
         connection->number = number;
-        connection->descriptor = start_connection(echo->load.port, number / 16384);
+        connection->descriptor =
+            echo->local ? start_local_connection(echo->load.port) : start_connection(echo->load.port, number / 16384);
         poll_add(&echo->load, connection->descriptor, connection);
     }
 }
@@ -239,6 +242,7 @@ parse_options(struct echo_load *echo, int argc, char **argv)
         {"size", required_argument, NULL, 's'},
         {"verify-every", required_argument, NULL, 'v'},
         {"idle", no_argument, NULL, 'i'},
+        {"unix", no_argument, NULL, 'u'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -256,6 +260,9 @@ parse_options(struct echo_load *echo, int argc, char **argv)
             break;
         case 'i':
             echo->idle = true;
+            break;
+        case 'u':
+            echo->local = true;
             break;
         default:
             exit(2);

@@ -15,6 +15,7 @@
 #include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -261,6 +263,21 @@ start_connection(int port, unsigned source)
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     bind_source(descriptor, source);
     if (connect(descriptor, (struct sockaddr *)&address, sizeof(address)) < 0 && errno != EINPROGRESS) {
+        die("connect: %s", strerror(errno));
+    }
+    return descriptor;
+}
+
+/* Connects to a Unix socket: the abstract name that suite/sockets.py gives to a number. */
+static inline int
+start_local_connection(int number)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int length = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "corolla-benchmark-%d", number);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+    int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (descriptor < 0 || connect(descriptor, (struct sockaddr *)&address, size) < 0) {
         die("connect: %s", strerror(errno));
     }
     return descriptor;

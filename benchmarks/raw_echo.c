@@ -1,4 +1,4 @@
-/* raw_echo PORT: the floor. The least a C program must do on epoll to echo, and nothing besides.
+/* raw_echo PORT, or raw_echo unix: the floor. The least a C program must do on epoll to echo, and nothing besides.
  *
  * Level-triggered, one recv and one send for each event, one buffer for all connections. Only what the kernel did not
  * take is kept, in memory of the connection's own, and while there is some nothing more is read from that peer.
@@ -7,6 +7,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define BUFFER_SIZE (256 * 1024)
@@ -150,12 +153,30 @@ listen_on(int port)
     return listener;
 }
 
+/* On the abstract name that suite/sockets.py gives to our process. */
+static int
+listen_locally(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int length = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "corolla-benchmark-%d", (int)getpid());
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, size) < 0 || listen(listener, 4096) < 0) {
+        fail("listen");
+    }
+    printf("listening on %d\n", (int)getpid());
+    fflush(stdout);
+    return listener;
+}
+
 int
 main(int argc, char **argv)
 {
     struct epoll_event events[MAX_EVENTS];
     struct rlimit limit;
-    int listener = listen_on(argc > 1 ? atoi(argv[1]) : 0);
+    bool local = argc > 1 && strcmp(argv[1], "unix") == 0;
+    int listener = local ? listen_locally() : listen_on(argc > 1 ? atoi(argv[1]) : 0);
     int poller = epoll_create1(EPOLL_CLOEXEC);
 
     if (poller < 0) {

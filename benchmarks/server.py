@@ -11,7 +11,7 @@ import sys
 
 from suite import echo_servers, file_servers, http_servers, implementations, soak_server
 from suite.hosting import Host
-from suite.sockets import listening_socket, raise_descriptor_limit
+from suite.sockets import listening_socket, local_listening_socket, raise_descriptor_limit
 
 SERVERS = {**echo_servers.SERVERS, **http_servers.SERVERS, **file_servers.SERVERS, **soak_server.SERVERS}
 
@@ -25,9 +25,13 @@ def main() -> int:
     implementation = implementations.load(arguments.implementation)
     loop = implementation.new_event_loop()
     asyncio.set_event_loop(loop)
-    listener = listening_socket()
+    if arguments.server in echo_servers.LOCAL:
+        listener, port = local_listening_socket()
+    else:
+        listener = listening_socket()
+        port = listener.getsockname()[1]
     kept = loop.run_until_complete(SERVERS[arguments.server](Host(implementation, loop, listener)))
-    print(f"listening on {listener.getsockname()[1]}", flush=True)
+    print(f"listening on {port}", flush=True)
     try:
         loop.run_forever()
     except KeyboardInterrupt:

@@ -48,6 +48,10 @@ async def start_protocol(host: Host) -> object:
     return await host.loop.create_server(EchoProtocol, sock=host.listener, backlog=BACKLOG)
 
 
+async def start_unix(host: Host) -> object:
+    return await host.loop.create_unix_server(EchoProtocol, sock=host.listener, backlog=BACKLOG)
+
+
 async def start_buffered(host: Host) -> object:
     return await host.loop.create_server(EchoBufferedProtocol, sock=host.listener, backlog=BACKLOG)
 
@@ -102,4 +106,7 @@ SERVERS: dict[str, Start] = {
     "streams": start_streams,
     "readline": start_readline,
     "sock": start_sock,
+    "unix": start_unix,
 }
+# Those that listen on a Unix socket.
+LOCAL = frozenset({"unix"})

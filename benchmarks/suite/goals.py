@@ -106,6 +106,9 @@ GOALS = (
     Goal("Protocol echo, 1 KiB, 64 connections, against raw C", 0.95, against("echo/protocol-1KiB-64", RAW)),
     Goal("sendfile of 1 GiB, against a C loop on sendfile(2)", 0.95, against("sendfile/transport-1GiB", RAW)),
     Goal("sock_sendfile of 1 GiB, against a C loop on sendfile(2)", 0.95, against("sendfile/sock-1GiB", RAW)),
+    Goal(
+        "Protocol echo over a Unix socket, 64 connections, against uvloop", 1.0, against("echo/unix-1KiB-64", "uvloop")
+    ),
     Goal("slowest network case, against uvloop", 1.0, slowest_network_case),
     Goal("memory of an idle connection, against uvloop", 1.0, idle_memory),
     Goal("libcorolla echo, 1 KiB, 1 connection, against raw C", 0.98, against("libcorolla/1KiB-1", RAW)),

@@ -30,6 +30,8 @@ DEFAULT_CELLS: Cells = {
     "sock": (("1KiB", 1), ("1KiB", 64), ("100KiB", 64)),
 }
 QUICK_CELLS: Cells = dict.fromkeys(ECHO_SERVERS, (("1KiB", 64),))
+# Over a Unix socket, with a Protocol; 1 KiB with 64 connections in a quick run, all three in others.
+LOCAL_CELLS = (("1KiB", 64), ("1KiB", 1), ("100KiB", 64))
 EVERY_CELL = tuple((size, count) for size in SIZES for count in CONNECTIONS)
 FULL_CELLS: Cells = dict.fromkeys(ECHO_SERVERS, EVERY_CELL)
 
@@ -58,6 +60,7 @@ class NetworkCase:
     expect: str = ""
     floor: str = ""  # the case in which raw C is measured for this one
     without: tuple[str, ...] = ()  # implementations that do not have it
+    local: bool = False  # over a Unix socket
 
     @property
     def key(self) -> str:
@@ -79,6 +82,12 @@ def echo_cases(cells: Cells) -> list[NetworkCase]:
                 cases.append(
                     NetworkCase("echo", case_name, kind, "echo", connections, SIZES[size], floor=f"raw/{name}")
                 )
+    for size, connections in LOCAL_CELLS[:1] if cells is QUICK_CELLS else LOCAL_CELLS:
+        name = floor_name(f"unix-{size}", connections)
+        cases.append(NetworkCase("raw", name, "", "echo", connections, SIZES[size], local=True))
+        case_name = f"unix-{size}-{connections}"
+        floor = f"raw/{name}"
+        cases.append(NetworkCase("echo", case_name, "unix", "echo", connections, SIZES[size], floor=floor, local=True))
     return cases
 
 
@@ -109,7 +118,7 @@ def server_command(case: NetworkCase, implementation: str, programs: Programs) -
     if implementation == RAW and case.client == "sink":
         return [str(programs.raw_sendfile), str(make_file()), "0"]
     if implementation == RAW:
-        return [str(programs.raw_echo), "0"]
+        return [str(programs.raw_echo), "unix" if case.local else "0"]
     if implementation == LIBCOROLLA:
         return [str(programs.libcorolla_echo), "0"]
     return python_script("server.py", case.server, implementation)
@@ -125,6 +134,7 @@ def client_command(case: NetworkCase, programs: Programs, port: int, timing: Tim
     command += ["--warmup", str(timing.warmup), "--duration", str(timing.duration)]
     if case.client == "echo":
         # A large message is compared now and then only, so that the client stays cheaper than the server.
+        command += ["--unix"] if case.local else []
         command += ["--size", str(case.size), "--verify-every", "8" if case.size <= 10_240 else "64"]
     if case.client == "http":
         command += ["--expect", case.expect]

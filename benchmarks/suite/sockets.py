@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 from pathlib import Path
@@ -18,6 +19,15 @@ def listening_socket() -> socket.socket:
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
+
+
+def local_listening_socket() -> tuple[socket.socket, int]:
+    """On a Unix socket whose abstract name is that of a number, for the C programs: of this process's."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(f"\0corolla-benchmark-{os.getpid()}")
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener, os.getpid()
 
 
 def raise_descriptor_limit() -> int:
