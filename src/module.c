@@ -129,6 +129,14 @@ module_exec(PyObject *module)
     X(as_completed_type)      \
     X(task_group_type)
 
+/* An object that was here twice would be an enumerator twice: the collector must not visit any a second time. */
+enum {
+#define X(name) object_##name,
+    EACH_OBJECT(X)
+#undef X
+        object_count
+};
+
 /* There is no m_clear: the collector breaks the cycle of module and types at the types, and until the last
  * object is gone its methods find the state whole. */
 static int
