@@ -423,24 +423,33 @@ def test_anyio(run):
     run(main())
 
 
-def test_anyio_over_tcp(run):
+@pytest.mark.parametrize("over", ["tcp", "unix"])
+def test_anyio_over(run, over, tmp_path):
+    """Its listeners accept by themselves and call connect_accepted_socket()."""
     anyio = pytest.importorskip("anyio", reason="anyio is not installed")
+    path = str(tmp_path / "sock")
 
-    async def echo(reader, writer):
-        while data := await reader.read(1000):
-            writer.write(data)
-        writer.close()
+    async def echo(stream):
+        async with stream:
+            async for data in stream:
+                await stream.send(data)
 
     async def main():
-        # anyio's own listener needs connect_accepted_socket(), which is a row of its own.
-        server = await asyncio.start_server(echo, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with server, await anyio.connect_tcp("127.0.0.1", port) as stream:
-            for _ in range(3):
-                await stream.send(b"hello")
-                assert await stream.receive() == b"hello"
-            await stream.send_eof()
-            with pytest.raises(anyio.EndOfStream):
-                await stream.receive()
+        if over == "tcp":
+            listening = await anyio.create_tcp_listener(local_host="127.0.0.1")
+            port = listening.extra(anyio.abc.SocketAttribute.local_port)
+        else:
+            listening = await anyio.create_unix_listener(path)
+        async with listening, anyio.create_task_group() as group:
+            group.start_soon(listening.serve, echo)
+            connecting = anyio.connect_tcp("127.0.0.1", port) if over == "tcp" else anyio.connect_unix(path)
+            async with await connecting as stream:
+                for _ in range(3):
+                    await stream.send(b"hello")
+                    assert await stream.receive() == b"hello"
+                await stream.send_eof()
+                with pytest.raises(anyio.EndOfStream):
+                    await stream.receive()
+            group.cancel_scope.cancel()
 
     run(main())
