@@ -172,6 +172,116 @@ def write_pipe(world: World, state: str) -> Any:
     return pipe(world, state, 1)
 
 
+def stream_reader(world: World, state: str) -> Any:
+    """With bytes in it and somebody who waits for more; at its end."""
+    if state in ("bare", "skips init"):
+        return half_made(corolla.StreamReader, state)
+    made = corolla.StreamReader(limit=100, loop=world.loop)
+    made.feed_data(b"some bytes")
+    waiting = impl.Task(made.readline(), loop=world.loop)
+    waiting._log_destroy_pending = False
+    world.turn()
+    if state == "closed":
+        made.feed_eof()
+        world.turn(2)
+    return made
+
+
+def stream_protocol(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(corolla.StreamReaderProtocol, state)
+    reader = corolla.StreamReader(loop=world.loop)
+    made = corolla.StreamReaderProtocol(reader, print_nothing, loop=world.loop)
+    made.connection_made(transport(world, "normal"))
+    if state == "closed":
+        made.connection_lost(LookupError("lost"))
+        world.turn(2)
+    else:
+        made.pause_writing()
+        world.kept.append(reader)
+    return made
+
+
+def stream_writer(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(corolla.StreamWriter, state)
+    listening = world.run(world.loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
+    world.kept.append(listening)
+    reader, made = world.run(corolla.open_connection(*listening.sockets[0].getsockname()))
+    world.kept.append(reader)
+    if state == "closed":
+        made.transport.abort()
+        world.turn(2)
+    return made
+
+
+async def awaited(thing: Any) -> Any:
+    return await thing
+
+
+def stream(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(corolla.Stream, state)
+    listening = world.run(world.loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
+    world.kept.append(listening)
+    made = world.run(awaited(corolla.connect(*listening.sockets[0].getsockname())))
+    if state == "closed":
+        made.abort()
+        world.turn(2)
+    return made
+
+
+def connecting(world: World, state: str) -> Any:
+    """What connect() gives: fresh, entered, refused."""
+    listening = world.run(world.loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
+    world.kept.append(listening)
+    made = corolla.connect(*listening.sockets[0].getsockname())
+    if state in ("bare", "skips init"):
+        world.kept.append(world.run(made.__aenter__()))
+        return made if state == "skips init" else half_made(type(made), state)
+    if state == "closed":
+        listening.close()
+        world.loop.create_task(awaited(made))
+        world.turn()
+    return made
+
+
+def acceptor(world: World, state: str) -> Any:
+    """A stream server's protocol factory, with a connection that is being handled."""
+    kind = corolla._core.StreamAcceptor
+    if state in ("bare", "skips init"):
+        return half_made(kind, state)
+
+    async def handler(stream: Any) -> None:
+        await stream.read()
+
+    made = kind(handler, world.loop, 100)
+    ours, theirs = socket.socketpair()
+    world.kept.append(theirs)
+    accepted, _protocol = world.run(world.loop.connect_accepted_socket(made, ours))
+    world.turn()
+    if state == "closed":
+        accepted.abort()
+        world.turn(3)
+    return made
+
+
+def stream_server_maker(kind: Callable[..., Any]) -> Callable[[World, str], Any]:
+    def stream_server(world: World, state: str) -> Any:
+        if state in ("bare", "skips init"):
+            return half_made(kind, state)
+        if kind is corolla.StreamServer:
+            made = kind(print_nothing, "127.0.0.1", 0)
+        else:
+            made = kind(print_nothing, "\0corolla-sweep-" + os.urandom(8).hex())
+        world.run(made.start_serving())
+        if state == "closed":
+            world.run(made.close())
+        return made
+
+    return stream_server
+
+
 def coroutine(world: World, state: str) -> Any:
     made = impl.sleep(0, "result")
     if state == "closed":
@@ -337,6 +447,15 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "Unix server": unix_server,
     "ReadPipeTransport": read_pipe,
     "WritePipeTransport": write_pipe,
+    "StreamReader": stream_reader,
+    "StreamReaderProtocol": stream_protocol,
+    "StreamWriter": stream_writer,
+    "Stream": stream,
+    "StreamServer": stream_server_maker(corolla.StreamServer),
+    "UnixStreamServer": stream_server_maker(corolla.UnixStreamServer),
+    "StreamMode": lambda world, state: corolla.StreamMode.READ,
+    "connect": connecting,
+    "StreamAcceptor": acceptor,
     "coroutine": coroutine,
     "future iterator": iterator,
     "task wakeup": wakeup,
