@@ -28,6 +28,7 @@ typedef struct corolla_reactor corolla_reactor;
 typedef struct corolla_watch corolla_watch;
 typedef struct corolla_timer corolla_timer;
 typedef struct corolla_stream corolla_stream;
+typedef struct corolla_datagram corolla_datagram;
 typedef struct corolla_listener corolla_listener;
 typedef struct corolla_connector corolla_connector;
 typedef struct corolla_signal corolla_signal;
@@ -379,6 +380,52 @@ ssize_t corolla_sendfile(int fd, int file, off_t *offset, size_t count);
 void corolla_stream_limits(corolla_stream *s, size_t high, size_t low);
 /* Stops watching and drops the queue; calls nothing but release. Harmless twice. */
 void corolla_stream_close(corolla_stream *s);
+
+/* ---- Datagram endpoints -------------------------------------------------------------------- */
+
+/* What an endpoint asks of its owner. All run as (part of) a job, except pressure, which may come from inside
+ * corolla_datagram_send(). Any of them may close the endpoint, which then looks at nothing of its own. An error, told or
+ * returned, is one datagram's: the endpoint goes on. */
+typedef struct corolla_datagram_ops {
+    /* n >= 0: a datagram of so many bytes at data, the reactor's scratch memory, to be taken before this returns.
+     * from: its sender; len is 0 where it has no address. n < 0: -errno of a failed receive. */
+    int (*came)(corolla_datagram *d, const void *data, ssize_t n, const struct sockaddr *from, socklen_t len);
+    int (*failed)(corolla_datagram *d, int err); /* -errno: a queued datagram could not be sent, and is dropped */
+    /* on: the queue rose above high; off: it fell to low or below. Strictly alternating. May be NULL. */
+    int (*pressure)(corolla_datagram *d, bool on);
+    int (*flushed)(corolla_datagram *d); /* the queue has become empty after it was not. May be NULL. */
+} corolla_datagram_ops;
+
+typedef struct corolla_parcel corolla_parcel; /* datagram.c */
+
+struct corolla_datagram {
+    corolla_watch watch;
+    const corolla_datagram_ops *ops; /* borrowed; set through init */
+    int fd;                          /* borrowed: the owner closes it after corolla_datagram_close() */
+    bool reading;
+    bool closed;
+    bool pressed;                 /* pressure(on) was told last */
+    bool *gone;                   /* borrowed flag on the stack of a running callback, or NULL */
+    size_t high, low;             /* set through corolla_datagram_limits() */
+    size_t queued;                /* bytes not yet in the kernel, and COROLLA_PARCEL_COST for each datagram */
+    corolla_parcel *first, *last; /* owned queue */
+    corolla_timer retry;          /* while poll says that there is room and the kernel that there is none */
+};
+
+#define COROLLA_PARCEL_COST 8 /* a UDP header: so that empty datagrams count, too */
+
+void corolla_datagram_init(corolla_datagram *d, const corolla_datagram_ops *ops);
+/* fd is non-blocking. Neither reads nor watches until corolla_datagram_read(). */
+int corolla_datagram_open(corolla_reactor *r, corolla_datagram *d, int fd);
+int corolla_datagram_read(corolla_datagram *d, bool on); /* start and stop receiving */
+/* One datagram; to may be NULL for a connected socket. What the kernel does not take now is queued, by reference or copied
+ * as by corolla_stream_write(). 0: sent or queued; -errno: it was not, and nothing else has changed. */
+int corolla_datagram_send(corolla_datagram *d, const corolla_chunk *chunk, const struct sockaddr *to, socklen_t len);
+void corolla_datagram_limits(corolla_datagram *d, size_t high, size_t low);
+/* Stops watching and drops the queue; calls nothing but release. Harmless twice. */
+void corolla_datagram_close(corolla_datagram *d);
+/* The open endpoint on a descriptor, or NULL. */
+corolla_datagram *corolla_datagram_at(const corolla_reactor *r, int fd);
 
 /* ---- Listeners -------------------------------------------------------------------------- */
 
