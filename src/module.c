@@ -103,6 +103,7 @@ module_exec(PyObject *module)
     X(server_type)            \
     X(read_pipe_type)         \
     X(write_pipe_type)        \
+    X(datagram_endpoint_type) \
     X(sendfile_protocol_type) \
     X(sendfile_try_native)    \
     X(sendfile_unsupported)   \

@@ -74,6 +74,14 @@
     X(_protocol_paused)          \
     X(connection_lost)           \
     X(data_received)             \
+    X(datagram_received)         \
+    X(error_received)            \
+    X(recvfrom)                  \
+    X(recvfrom_into)             \
+    X(sendto)                    \
+    X(bind)                      \
+    X(setsockopt)                \
+    X(sock_connect)              \
     X(eof_received)              \
     X(buffer_updated)            \
     X(get_buffer)                \
@@ -192,6 +200,7 @@
     X(asyncio_WriteTransport, "asyncio", "WriteTransport")                            \
     X(UnsupportedOperation, "io", "UnsupportedOperation")                             \
     X(SendfileNotAvailableError, "asyncio", "SendfileNotAvailableError")              \
+    X(asyncio_DatagramTransport, "asyncio", "DatagramTransport")                      \
     X(FileIO, "io", "FileIO")                                                         \
     X(asyncio_Protocol, "asyncio", "Protocol")                                        \
     X(IncompleteReadError, "asyncio", "IncompleteReadError")                          \
@@ -293,6 +302,7 @@ typedef struct corolla_state {
     /* transports/ */
     PyTypeObject *tcp_transport_type, *unix_transport_type, *server_type; /* owned, each */
     PyTypeObject *read_pipe_type, *write_pipe_type;                       /* owned, each */
+    PyTypeObject *datagram_endpoint_type;                                 /* owned */
 
     /* streams/ */
     PyTypeObject *stream_reader_type, *stream_protocol_type, *stream_writer_type; /* owned, each */

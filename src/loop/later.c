@@ -18,13 +18,9 @@ later_coroutine(PyObject *loop, const corolla_coro_spec *spec)
     return (PyObject *)corolla_coro_new(loop_core(loop)->state, spec);
 }
 
-#define EACH_LATER(X)           \
-    X(sock_recvfrom)            \
-    X(sock_recvfrom_into)       \
-    X(sock_sendto)              \
-    X(start_tls)                \
-    X(create_datagram_endpoint) \
-    X(subprocess_exec)          \
+#define EACH_LATER(X)  \
+    X(start_tls)       \
+    X(subprocess_exec) \
     X(subprocess_shell)
 
 #define X(call)                                                                    \

@@ -456,7 +456,7 @@ corolla_loop_init(PyObject *module, corolla_state *state)
         corolla_loop_name_methods,       corolla_loop_sock_methods,     corolla_loop_connect_methods,
         corolla_loop_serve_methods,      corolla_loop_pipe_methods,     corolla_loop_sendfile_methods,
         corolla_loop_later_methods,      corolla_loop_asyncgen_methods, corolla_loop_unix_connect_methods,
-        corolla_loop_unix_serve_methods, corolla_loop_accepted_methods,
+        corolla_loop_unix_serve_methods, corolla_loop_accepted_methods, corolla_loop_datagram_methods,
     };
     PyObject *base = loop_sendfile_init(module, state) < 0 ? NULL : PyType_FromModuleAndSpec(module, &loop_spec, NULL);
     if (base == NULL) {

@@ -64,6 +64,7 @@ extern PyMethodDef corolla_loop_unix_connect_methods[]; /* unix_connect.c: creat
 extern PyMethodDef corolla_loop_unix_serve_methods[];   /* unix_serve.c: create_unix_server */
 extern PyMethodDef corolla_loop_accepted_methods[];     /* accepted.c: connect_accepted_socket */
 extern PyMethodDef corolla_loop_pipe_methods[];         /* pipes.c: connect_read_pipe connect_write_pipe */
+extern PyMethodDef corolla_loop_datagram_methods[];     /* datagram.c: create_datagram_endpoint */
 extern PyMethodDef corolla_loop_later_methods[];        /* later.c: what is not there yet raises NotImplementedError */
 
 /* Each file's part of close(), tp_traverse and tp_clear, harmless twice. The close parts run in this order, all
@@ -87,9 +88,12 @@ typedef struct loop_wait {
     unsigned side;
 } loop_wait;
 
-/* event: COROLLA_READABLE or COROLLA_WRITABLE. Told once. 0, or -1 with RuntimeError for the descriptor of a
- * transport, OSError ... */
-int loop_wait_start(LoopObject *self, loop_wait *wait, int fd, unsigned event);
+/* event: COROLLA_READABLE or COROLLA_WRITABLE. Told once. owner: the socket.socket whose fileno() gave fd just now, or
+ * NULL: while it lives the descriptor can only be its own, and so the watch is kept from one wait for reading to the
+ * next. 0, or -1 with RuntimeError for the descriptor of a transport, OSError ... */
+int loop_wait_start(LoopObject *self, loop_wait *wait, int fd, unsigned event, PyObject *owner);
+/* Where sock.c remembers how much a read lately brought: borrowed, or NULL for a descriptor nobody has waited for. */
+size_t *loop_read_hint(LoopObject *self, int fd);
 /* When it returns the descriptor is not watched for this caller any more. Keeps an exception that is being raised.
  * Harmless when not waiting. */
 void loop_wait_stop(loop_wait *wait);

@@ -20,7 +20,9 @@ struct corolla_reader {
     corolla_watch watch;
     LoopObject *loop; /* borrowed: it owns the entry */
     int fd;
-    PyObject *file; /* owned: the object add_reader() was given in place of a number, or NULL */
+    PyObject *file;   /* owned: the object add_reader() was given in place of a number, or NULL */
+    PyObject *kept;   /* owned: weak reference to the socket whose watch is kept while nobody waits, or NULL */
+    size_t read_hint; /* of sock.c */
     Side sides[SIDES];
 };
 typedef struct corolla_reader Entry;
@@ -207,9 +209,9 @@ entry_forget(Entry *entry)
 {
     LoopObject *self = entry->loop;
     corolla_watch_stop(&entry->watch);
-    PyObject *file = entry->file, *handles[SIDES];
+    PyObject *file = entry->file, *kept = entry->kept, *handles[SIDES];
     size_t waits[SIDES] = {0, 0};
-    entry->file = NULL;
+    entry->file = entry->kept = NULL;
     for (unsigned side = 0; side < SIDES; side++) {
         handles[side] = entry->sides[side].handle;
         entry->sides[side].handle = NULL;
@@ -231,14 +233,26 @@ entry_forget(Entry *entry)
         }
     }
     Py_XDECREF(file);
+    Py_XDECREF(kept);
 }
 
-/* Sees that event is watched besides what is already. 0, or -1 with an exception. */
+/* Sees that event is watched besides what is already. owner: a weak reference to a socket, stolen, or NULL. 0, or -1 with
+ * an exception. */
 static int
-entry_watch(Entry *entry, unsigned event)
+entry_watch(Entry *entry, unsigned event, PyObject *owner)
 {
+    /* The same socket object, and so the same descriptor, as when the kernel was asked last. */
+    bool known = owner != NULL && owner == entry->kept && entry->watch.reactor != NULL;
+    PyObject *old = entry->kept;
+    entry->kept = owner;
+    if (known && (entry->watch.interest & event) != 0) {
+        entry->watch.idle = false;
+        Py_DECREF(old);
+        return 0;
+    }
+    Py_XDECREF(old);
     /* Somebody is there already: is it the same descriptor still, or one that was given the number? */
-    if (entry->watch.reactor == NULL ? entry_interest(entry) != 0 : !corolla_watch_alive(&entry->watch)) {
+    if (!known && (entry->watch.reactor == NULL ? entry_interest(entry) != 0 : !corolla_watch_alive(&entry->watch))) {
         corolla_core *core = &entry->loop->head.core;
         entry_forget(entry);
         if (corolla_core_check_closed(core) < 0) {
@@ -246,6 +260,7 @@ entry_watch(Entry *entry, unsigned event)
         }
     }
     unsigned wanted = entry_interest(entry) | event;
+    entry->watch.idle = false;
     int rc = entry->watch.reactor != NULL
                  ? corolla_watch_modify(&entry->watch, wanted)
                  : corolla_watch_start(&entry->loop->head.core.reactor, &entry->watch, entry->fd, wanted);
@@ -275,6 +290,22 @@ entry_relax(Entry *entry)
     }
 }
 
+/* A wait was served: if that was the last and its socket is known, it will likely wait again, and the watch stays. */
+static void
+entry_keep(Entry *entry)
+{
+    unsigned wanted = entry_interest(entry);
+    unsigned kept = entry->watch.interest & COROLLA_READABLE; /* writable is what a socket is nearly always */
+    if (entry->kept == NULL || kept == 0) {
+        entry_relax(entry);
+        return;
+    }
+    entry->watch.idle = wanted == 0;
+    if (corolla_watch_modify(&entry->watch, wanted | kept) < 0) {
+        entry_forget(entry);
+    }
+}
+
 /* ---- What is ready ------------------------------------------------------------------------- */
 
 static int
@@ -283,11 +314,13 @@ entry_ready(corolla_watch *watch, unsigned events)
     Entry *entry = (Entry *)watch;
     LoopObject *self = entry->loop;
     PyObject *futures[SIDES] = {NULL, NULL}, *handles[SIDES] = {NULL, NULL}, *dropped[SIDES] = {NULL, NULL};
+    bool unwanted = false;
     for (unsigned i = 0; i < SIDES; i++) {
         Side *side = &entry->sides[i];
         if ((events & (side_event[i] | COROLLA_HANGUP)) == 0) {
             continue;
         }
+        unwanted |= side->first == NULL && side->handle == NULL; /* a watch that was kept for too long */
         if (side->first != NULL) {
             futures[i] = wait_unlink(side->first);
         }
@@ -297,8 +330,11 @@ entry_ready(corolla_watch *watch, unsigned events)
         }
         handles[i] = Py_XNewRef(side->handle);
     }
-    if (futures[READING] != NULL || futures[WRITING] != NULL || dropped[READING] != NULL || dropped[WRITING] != NULL) {
+    if (unwanted || dropped[READING] != NULL || dropped[WRITING] != NULL) {
         entry_relax(entry);
+    }
+    else if (futures[READING] != NULL || futures[WRITING] != NULL) {
+        entry_keep(entry);
     }
     /* From here on the entry is not looked at. A handle that was replaced or removed meanwhile is cancelled: the event
      * was not for its successor. */
@@ -326,8 +362,21 @@ entry_ready(corolla_watch *watch, unsigned events)
 
 /* ---- Waits --------------------------------------------------------------------------------- */
 
+/* RuntimeError if a transport of the loop uses the descriptor. 0 or -1. */
+static int
+check_no_transport(LoopObject *self, int fd)
+{
+    if (corolla_transport_at(&self->head.core, fd) == NULL) {
+        return 0;
+    }
+    PyObject *shown = PyLong_FromLong(fd);
+    int rc = shown == NULL ? -1 : loop_check_no_transport(self, fd, shown);
+    Py_XDECREF(shown);
+    return rc;
+}
+
 int
-loop_wait_start(LoopObject *self, loop_wait *wait, int fd, unsigned event)
+loop_wait_start(LoopObject *self, loop_wait *wait, int fd, unsigned event, PyObject *owner)
 {
     corolla_core *core = &self->head.core;
     if (fd < 0) {
@@ -335,14 +384,17 @@ loop_wait_start(LoopObject *self, loop_wait *wait, int fd, unsigned event)
         return -1;
     }
     PyObject *future = corolla_future_new(core);
-    PyObject *shown = future == NULL ? NULL : PyLong_FromLong(fd);
+    PyObject *known = future == NULL || owner == NULL ? NULL : PyWeakref_NewRef(owner, NULL);
     Entry *entry = NULL;
     /* Last, for a collection may run anybody's code. */
-    if (shown != NULL && corolla_core_check_closed(core) == 0 && loop_check_no_transport(self, fd, shown) == 0) {
+    if (future != NULL && (owner == NULL) == (known == NULL) && corolla_core_check_closed(core) == 0 &&
+        check_no_transport(self, fd) == 0) {
         entry = entry_get(self, fd);
     }
-    Py_XDECREF(shown);
-    if (entry == NULL || entry_watch(entry, event) < 0) {
+    if (entry == NULL) {
+        Py_XDECREF(known);
+    }
+    if (entry == NULL || entry_watch(entry, event, known) < 0) {
         Py_XDECREF(future);
         return -1;
     }
@@ -378,6 +430,13 @@ loop_wait_stop(loop_wait *wait)
     }
 }
 
+size_t *
+loop_read_hint(LoopObject *self, int fd)
+{
+    Entry *entry = entry_find(self, fd);
+    return entry == NULL ? NULL : &entry->read_hint;
+}
+
 /* ---- Handles ------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -401,7 +460,7 @@ add_handle(PyObject *loop, const corolla_signature *sig, unsigned side, PyObject
     if (handle != NULL && loop_check(loop) == 0 && loop_check_no_transport(self, fd, out[0]) == 0) {
         entry = entry_get(self, fd);
     }
-    if (entry == NULL || entry_watch(entry, side_event[side]) < 0) {
+    if (entry == NULL || entry_watch(entry, side_event[side], NULL) < 0) {
         Py_XDECREF(handle);
         return NULL;
     }
@@ -474,6 +533,7 @@ loop_readers_traverse(LoopObject *self, visitproc visit, void *arg)
             continue;
         }
         Py_VISIT(entry->file);
+        Py_VISIT(entry->kept);
         for (unsigned side = 0; side < SIDES; side++) {
             Py_VISIT(entry->sides[side].handle);
             for (loop_wait *wait = entry->sides[side].first; wait != NULL; wait = wait->next) {
@@ -502,6 +562,7 @@ entry_free(Entry *entry)
         }
     }
     Py_CLEAR(entry->file);
+    Py_CLEAR(entry->kept);
     PyMem_Free(entry);
 }
 

@@ -347,7 +347,7 @@ sock_native_step(corolla_coro *co, PyObject *value)
     while (some > 0) {
         fd = socket_descriptor(co->state, st->target);
         done = fd < 0 ? FAILED : send_some(co->state, st, fd);
-        if (done == AGAIN && loop_wait_start((LoopObject *)st->loop, &st->wait, fd, COROLLA_WRITABLE) < 0) {
+        if (done == AGAIN && loop_wait_start((LoopObject *)st->loop, &st->wait, fd, COROLLA_WRITABLE, NULL) < 0) {
             done = FAILED;
         }
         if (done != AGAIN) {

@@ -3,26 +3,11 @@
  * Each tries first and waits only when it would block; then it tries again. What is read is read by the coroutine itself
  * when it runs, never on its behalf, so a cancelled call has taken nothing from the socket. For a socket.socket the
  * system is asked directly; for a subclass, or something that only looks like one, its methods are called. */
-#include "loop.h"
+#include "sock.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
-
-typedef enum { FAILED = -1, DONE, AGAIN } Attempt;
-
-typedef struct SockState {
-    loop_wait wait;
-    PyObject *loop; /* owned */
-    PyObject *sock; /* owned */
-    PyObject *arg;  /* owned: size, buffer, data or address; NULL for sock_accept() */
-    PyObject *rest; /* owned: of sock_sendall(), a memoryview of data's bytes; of sock_connect(), a look-up; or NULL */
-    Py_buffer view; /* of sock_sendall(), while has_view is set */
-    bool has_view;
-    bool plain; /* sock is a socket.socket and nothing more */
-    bool connecting;
-    Py_ssize_t sent;
-} SockState;
 
 static int
 sock_traverse(void *state, visitproc visit, void *arg)
@@ -102,9 +87,7 @@ sock_check(corolla_state *state, SockState *st)
     return blocking == 0 ? 0 : -1;
 }
 
-/* The descriptor as it is now: the user may have closed the socket meanwhile, and the number may be another's. -1 for a
- * closed socket; -2 with an exception. */
-static int
+int
 sock_fileno(corolla_state *state, SockState *st)
 {
     PyObject *number = PyObject_CallMethodNoArgs(st->sock, state->s.fileno);
@@ -124,12 +107,11 @@ static int
 sock_wait(corolla_state *state, SockState *st, unsigned event)
 {
     int fd = sock_fileno(state, st);
-    return fd == -2 ? -1 : loop_wait_start((LoopObject *)st->loop, &st->wait, fd, event);
+    return fd == -2 ? -1 : loop_wait_start((LoopObject *)st->loop, &st->wait, fd, event, st->plain ? st->sock : NULL);
 }
 
-/* What became of a method that raised: AGAIN if it was only too early. */
-static Attempt
-method_failed(void)
+Attempt
+sock_method_failed(void)
 {
     if (PyErr_ExceptionMatches(PyExc_BlockingIOError) || PyErr_ExceptionMatches(PyExc_InterruptedError)) {
         PyErr_Clear();
@@ -138,9 +120,8 @@ method_failed(void)
     return FAILED;
 }
 
-/* The same for a system call. EINTR does not happen to a call that never sleeps, but may be said all the same. */
-static Attempt
-call_failed(void)
+Attempt
+sock_call_failed(void)
 {
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
         return AGAIN;
@@ -151,23 +132,32 @@ call_failed(void)
 
 /* ---- sock_recv() and sock_recv_into() ---------------------------------------------------------- */
 
-/* Reads of up to so many bytes go by way of the stack: the object is made when its size is known. */
-enum { SMALL_READ = 4096 };
+/* From this much on, reads go straight into the object; below it, one copy out of warm memory is cheaper than an object
+ * of the size that was asked for, cut down to what came. */
+enum { DIRECT = 32 * 1024 };
 
+/* Reads of size up to n bytes; hint: what lately came from this socket, or NULL while nobody has waited for it. */
 static Attempt
-recv_small(int fd, Py_ssize_t size, PyObject **result)
+recv_by_copy(corolla_reactor *r, int fd, Py_ssize_t size, size_t *hint, PyObject **result)
 {
-    char bytes[SMALL_READ];
-    ssize_t n = recv(fd, bytes, (size_t)size, MSG_DONTWAIT);
-    if (n < 0) {
-        return call_failed();
+    void *scratch = corolla_reactor_scratch(r);
+    if (scratch == NULL) {
+        PyErr_NoMemory();
+        return FAILED;
     }
-    *result = PyBytes_FromStringAndSize(bytes, n);
+    ssize_t n = recv(fd, scratch, (size_t)(size < COROLLA_SCRATCH ? size : COROLLA_SCRATCH), MSG_DONTWAIT);
+    if (n < 0) {
+        return sock_call_failed();
+    }
+    if (hint != NULL) {
+        *hint = (size_t)n;
+    }
+    *result = PyBytes_FromStringAndSize(scratch, n);
     return *result == NULL ? FAILED : DONE;
 }
 
 static Attempt
-recv_large(int fd, Py_ssize_t size, PyObject **result)
+recv_directly(int fd, Py_ssize_t size, size_t *hint, PyObject **result)
 {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, size);
     if (bytes == NULL) {
@@ -176,8 +166,9 @@ recv_large(int fd, Py_ssize_t size, PyObject **result)
     ssize_t n = recv(fd, PyBytes_AS_STRING(bytes), (size_t)size, MSG_DONTWAIT);
     if (n < 0) {
         Py_DECREF(bytes);
-        return call_failed();
+        return sock_call_failed();
     }
+    *hint = *hint > (size_t)n ? *hint - (*hint - (size_t)n) / 4 : (size_t)n;
     if (n != size && _PyBytes_Resize(&bytes, n) < 0) {
         return FAILED;
     }
@@ -190,7 +181,7 @@ recv_attempt(corolla_state *state, SockState *st, PyObject **result)
 {
     if (!st->plain) {
         *result = PyObject_CallMethodOneArg(st->sock, state->s.recv, st->arg);
-        return *result == NULL ? method_failed() : DONE;
+        return *result == NULL ? sock_method_failed() : DONE;
     }
     Py_ssize_t size = PyNumber_AsSsize_t(st->arg, PyExc_OverflowError);
     if (size == -1 && PyErr_Occurred()) {
@@ -208,7 +199,10 @@ recv_attempt(corolla_state *state, SockState *st, PyObject **result)
     if (fd == -2) {
         return FAILED;
     }
-    return size <= SMALL_READ ? recv_small(fd, size, result) : recv_large(fd, size, result);
+    size_t *hint = loop_read_hint((LoopObject *)st->loop, fd);
+    return size > DIRECT && hint != NULL && *hint >= DIRECT
+               ? recv_directly(fd, size, hint, result)
+               : recv_by_copy(&loop_core(st->loop)->reactor, fd, size, hint, result);
 }
 
 static Attempt
@@ -218,14 +212,14 @@ recv_into_attempt(corolla_state *state, SockState *st, PyObject **result)
     if (!st->plain || PyObject_GetBuffer(st->arg, &view, PyBUF_WRITABLE) < 0) {
         PyErr_Clear(); /* what is wrong with the buffer the socket says itself */
         *result = PyObject_CallMethodOneArg(st->sock, state->s.recv_into, st->arg);
-        return *result == NULL ? method_failed() : DONE;
+        return *result == NULL ? sock_method_failed() : DONE;
     }
     Attempt done = FAILED;
     int fd = sock_fileno(state, st);
     if (fd != -2) {
         ssize_t n = view.len == 0 ? 0 : recv(fd, view.buf, (size_t)view.len, MSG_DONTWAIT);
         if (n < 0) {
-            done = call_failed();
+            done = sock_call_failed();
         }
         else {
             *result = PyLong_FromSsize_t(n);
@@ -254,7 +248,7 @@ send_plain(corolla_state *state, SockState *st)
     ssize_t n =
         send(fd, (char *)st->view.buf + st->sent, (size_t)(st->view.len - st->sent), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0) {
-        return call_failed();
+        return sock_call_failed();
     }
     st->sent += n;
     return st->sent < st->view.len ? AGAIN : DONE;
@@ -287,7 +281,7 @@ send_method(corolla_state *state, SockState *st)
     PyObject *count = piece == NULL ? NULL : PyObject_CallMethodOneArg(st->sock, state->s.send, piece);
     Py_XDECREF(piece);
     if (count == NULL) {
-        return method_failed();
+        return sock_method_failed();
     }
     Py_ssize_t n = PyNumber_AsSsize_t(count, PyExc_OverflowError);
     Py_DECREF(count);
@@ -338,7 +332,7 @@ accept_attempt(corolla_state *state, SockState *st, PyObject **result)
     }
     PyObject *pair = PyObject_CallMethodNoArgs(st->sock, state->s.accept);
     if (pair == NULL) {
-        return method_failed();
+        return sock_method_failed();
     }
     if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
         PyErr_SetString(PyExc_TypeError, "accept() must return a pair");
@@ -363,157 +357,7 @@ accept_attempt(corolla_state *state, SockState *st, PyObject **result)
     return DONE;
 }
 
-/* ---- sock_connect() ------------------------------------------------------------------------------ */
-
-/* Takes (host, port[, flowinfo, scope_id]) apart: new references, NULL for what is not there. 0 or -1. */
-static int
-split_address(PyObject *address, PyObject *parts[4])
-{
-    parts[0] = parts[1] = parts[2] = parts[3] = NULL;
-    PyObject *tuple = PySequence_Tuple(address);
-    if (tuple == NULL) {
-        return -1;
-    }
-    Py_ssize_t size = PyTuple_GET_SIZE(tuple);
-    if (size < 2) {
-        PyErr_Format(PyExc_ValueError, "not enough values to unpack (expected 2, got %zd)", size);
-    }
-    else if (size > 4) {
-        PyErr_SetString(PyExc_TypeError, "an address has at most host, port, flowinfo and scope id");
-    }
-    else {
-        for (Py_ssize_t i = 0; i < size; i++) {
-            parts[i] = Py_NewRef(PyTuple_GET_ITEM(tuple, i));
-        }
-    }
-    Py_DECREF(tuple);
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-static int
-int_attribute(PyObject *obj, PyObject *name, int *out)
-{
-    PyObject *value = PyObject_GetAttr(obj, name);
-    if (value == NULL) {
-        return -1;
-    }
-    long number = PyLong_AsLong(value);
-    Py_DECREF(value);
-    if (number == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    *out = (int)number;
-    return 0;
-}
-
-static long
-long_or_zero(PyObject *obj)
-{
-    return obj == NULL ? 0 : PyLong_AsLong(obj);
-}
-
-/* Makes st->arg a numeric address, or st->rest what has to be awaited to get one. 0 or -1. */
-static int
-connect_resolve(corolla_state *state, SockState *st)
-{
-    int family, type, proto;
-    if (int_attribute(st->sock, state->s.family, &family) < 0) {
-        return -1;
-    }
-    if (family != AF_INET && family != AF_INET6) {
-        return 0;
-    }
-    if (int_attribute(st->sock, state->s.type, &type) < 0 || int_attribute(st->sock, state->s.proto, &proto) < 0) {
-        return -1;
-    }
-    PyObject *parts[4], *info = NULL;
-    int rc = split_address(st->arg, parts);
-    if (rc < 0) {
-        return -1;
-    }
-    long flowinfo = long_or_zero(parts[2]), scope_id = long_or_zero(parts[3]);
-    if (!PyErr_Occurred()) {
-        info = loop_ipaddr_info(parts[0], parts[1], family, type, proto, flowinfo, scope_id);
-    }
-    if (info == Py_None) {
-        st->rest = loop_getaddrinfo(st->loop, parts[0], parts[1], family, type, proto, 0);
-        rc = st->rest == NULL ? -1 : 0;
-    }
-    else if (info != NULL) {
-        Py_SETREF(st->arg, Py_NewRef(PyTuple_GET_ITEM(info, 4)));
-    }
-    else {
-        rc = -1;
-    }
-    Py_XDECREF(info);
-    for (int i = 0; i < 4; i++) {
-        Py_XDECREF(parts[i]);
-    }
-    return rc;
-}
-
-/* Makes st->arg the first address that a look-up found. 0 or -1. */
-static int
-connect_resolved(SockState *st, PyObject *infos)
-{
-    PyObject *info = PySequence_GetItem(infos, 0);
-    PyObject *address = info == NULL ? NULL : PySequence_GetItem(info, 4);
-    Py_XDECREF(info);
-    if (address == NULL) {
-        return -1;
-    }
-    Py_SETREF(st->arg, address);
-    return 0;
-}
-
-/* The outcome of a connection that was being made. */
-static Attempt
-connect_outcome(corolla_state *state, SockState *st)
-{
-    PyObject *answer = PyObject_CallMethod(st->sock, "getsockopt", "ii", SOL_SOCKET, SO_ERROR);
-    if (answer == NULL) {
-        return method_failed();
-    }
-    long error = PyLong_AsLong(answer);
-    Py_DECREF(answer);
-    if (error == 0) {
-        return DONE;
-    }
-    if (error == -1 && PyErr_Occurred()) {
-        return FAILED;
-    }
-    PyObject *text = PyUnicode_FromFormat("Connect call failed %S", st->arg);
-    PyObject *exc = text == NULL ? NULL : PyObject_CallFunction(PyExc_OSError, "lO", error, text);
-    Py_XDECREF(text);
-    if (exc != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-        Py_DECREF(exc);
-    }
-    return method_failed();
-}
-
-static Attempt
-connect_attempt(corolla_state *state, SockState *st, PyObject **result)
-{
-    Attempt done;
-    if (st->connecting) {
-        done = connect_outcome(state, st);
-    }
-    else {
-        PyObject *connected = PyObject_CallMethodOneArg(st->sock, state->s.connect, st->arg);
-        done = connected == NULL ? method_failed() : DONE;
-        Py_XDECREF(connected);
-        st->connecting = true;
-    }
-    if (done == DONE) {
-        *result = Py_NewRef(Py_None);
-    }
-    return done;
-}
-
 /* ---- Coroutines ---------------------------------------------------------------------------------- */
-
-typedef Attempt (*attempt_fn)(corolla_state *state, SockState *st, PyObject **result);
 
 /* Tries, and waits for event between tries, from the first try to the end. */
 static corolla_step
@@ -559,6 +403,24 @@ sendall_step(corolla_coro *co, PyObject *value)
 }
 
 static corolla_step
+recvfrom_step(corolla_coro *co, PyObject *value)
+{
+    return try_step(co, value, sock_recvfrom_attempt, COROLLA_READABLE);
+}
+
+static corolla_step
+recvfrom_into_step(corolla_coro *co, PyObject *value)
+{
+    return try_step(co, value, sock_recvfrom_into_attempt, COROLLA_READABLE);
+}
+
+static corolla_step
+sendto_step(corolla_coro *co, PyObject *value)
+{
+    return try_step(co, value, sock_sendto_attempt, COROLLA_WRITABLE);
+}
+
+static corolla_step
 accept_step(corolla_coro *co, PyObject *value)
 {
     return try_step(co, value, accept_attempt, COROLLA_READABLE);
@@ -571,16 +433,16 @@ connect_step(corolla_coro *co, PyObject *value)
     PyObject *result = NULL;
     Attempt done;
     COROLLA_BEGIN(co);
-    if (sock_check(co->state, st) < 0 || connect_resolve(co->state, st) < 0) {
+    if (sock_check(co->state, st) < 0 || sock_connect_resolve(co->state, st) < 0) {
         return COROLLA_RAISE;
     }
     if (st->rest != NULL) {
         COROLLA_AWAIT(co, st->rest);
-        if (value == NULL || connect_resolved(st, value) < 0) {
+        if (value == NULL || sock_connect_resolved(st, value) < 0) {
             return COROLLA_RAISE;
         }
     }
-    while ((done = connect_attempt(co->state, st, &result)) == AGAIN) {
+    while ((done = sock_connect_attempt(co->state, st, &result)) == AGAIN) {
         if (sock_wait(co->state, st, COROLLA_WRITABLE) < 0) {
             return COROLLA_RAISE;
         }
@@ -609,6 +471,9 @@ SOCK_SPEC(sock_recv_into, recv_into_step);
 SOCK_SPEC(sock_sendall, sendall_step);
 SOCK_SPEC(sock_connect, connect_step);
 SOCK_SPEC(sock_accept, accept_step);
+SOCK_SPEC(sock_recvfrom, recvfrom_step);
+SOCK_SPEC(sock_recvfrom_into, recvfrom_into_step);
+SOCK_SPEC(sock_sendto, sendto_step);
 
 /* ---- Methods ------------------------------------------------------------------------------------- */
 
@@ -616,7 +481,7 @@ static PyObject *
 sock_coroutine(PyObject *loop, const corolla_coro_spec *spec, const corolla_signature *sig, PyObject *const *args,
                Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *out[2] = {NULL, NULL};
+    PyObject *out[3] = {NULL, NULL, NULL};
     if (corolla_unpack(sig, args, nargs, kwnames, out) < 0) {
         return NULL;
     }
@@ -630,23 +495,27 @@ sock_coroutine(PyObject *loop, const corolla_coro_spec *spec, const corolla_sign
         st->loop = Py_NewRef(loop);
         st->sock = Py_NewRef(out[0]);
         st->arg = Py_XNewRef(out[1]);
+        st->rest = Py_XNewRef(out[2]);
     }
     return (PyObject *)co;
 }
 
-#define SOCK_METHOD(call, count, ...)                                                                        \
+#define SOCK_METHOD(call, required, count, ...)                                                              \
     static const char *const call##_names[] = {__VA_ARGS__, NULL};                                           \
-    static const corolla_signature call##_sig = {#call, call##_names, count, count, NULL};                   \
+    static const corolla_signature call##_sig = {#call, call##_names, required, count, NULL};                \
     static PyObject *loop_##call(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) \
     {                                                                                                        \
         return sock_coroutine(loop, &call##_spec, &call##_sig, args, nargs, kwnames);                        \
     }
 
-SOCK_METHOD(sock_recv, 2, "sock", "n")
-SOCK_METHOD(sock_recv_into, 2, "sock", "buf")
-SOCK_METHOD(sock_sendall, 2, "sock", "data")
-SOCK_METHOD(sock_connect, 2, "sock", "address")
-SOCK_METHOD(sock_accept, 1, "sock")
+SOCK_METHOD(sock_recv, 2, 2, "sock", "n")
+SOCK_METHOD(sock_recv_into, 2, 2, "sock", "buf")
+SOCK_METHOD(sock_sendall, 2, 2, "sock", "data")
+SOCK_METHOD(sock_connect, 2, 2, "sock", "address")
+SOCK_METHOD(sock_accept, 1, 1, "sock")
+SOCK_METHOD(sock_recvfrom, 2, 2, "sock", "bufsize")
+SOCK_METHOD(sock_recvfrom_into, 2, 3, "sock", "buf", "nbytes")
+SOCK_METHOD(sock_sendto, 3, 3, "sock", "data", "address")
 
 PyDoc_STRVAR(sock_recv_doc, "sock_recv($self, sock, n)\n--\n\n"
                             "Up to n bytes from a non-blocking socket, as soon as there are any; b'' at its end.");
@@ -659,12 +528,24 @@ PyDoc_STRVAR(sock_connect_doc, "sock_connect($self, sock, address)\n--\n\n"
 PyDoc_STRVAR(sock_accept_doc, "sock_accept($self, sock)\n--\n\n"
                               "Accept a connection: (conn, address), conn a non-blocking socket.");
 
+PyDoc_STRVAR(sock_recvfrom_doc, "sock_recvfrom($self, sock, bufsize)\n--\n\n"
+                                "A datagram of up to bufsize bytes, and where it came from: (data, address).\n\n"
+                                "Specified by asyncio.loop.sock_recvfrom().");
+PyDoc_STRVAR(sock_recvfrom_into_doc,
+             "sock_recvfrom_into($self, sock, buf, nbytes=0)\n--\n\n"
+             "A datagram of up to nbytes bytes (0: all the room there is) into buf: (count, address).\n\n"
+             "Specified by asyncio.loop.sock_recvfrom_into().");
+PyDoc_STRVAR(sock_sendto_doc, "sock_sendto($self, sock, data, address)\n--\n\n"
+                              "Send a datagram through a non-blocking socket; gives how many bytes were sent.\n\n"
+                              "Specified by asyncio.loop.sock_sendto().");
+
 #define SOCK_ENTRY(call)                                                                           \
     {                                                                                              \
 #call, (PyCFunction)(void (*)(void))loop_##call, METH_FASTCALL | METH_KEYWORDS, call##_doc \
     }
 
 PyMethodDef corolla_loop_sock_methods[] = {
-    SOCK_ENTRY(sock_recv),    SOCK_ENTRY(sock_recv_into), SOCK_ENTRY(sock_sendall),
-    SOCK_ENTRY(sock_connect), SOCK_ENTRY(sock_accept),    {NULL, NULL, 0, NULL},
+    SOCK_ENTRY(sock_recv),          SOCK_ENTRY(sock_recv_into), SOCK_ENTRY(sock_sendall),
+    SOCK_ENTRY(sock_connect),       SOCK_ENTRY(sock_accept),    SOCK_ENTRY(sock_recvfrom),
+    SOCK_ENTRY(sock_recvfrom_into), SOCK_ENTRY(sock_sendto),    {NULL, NULL, 0, NULL},
 };

@@ -302,11 +302,8 @@ corolla_datagram_init(corolla_datagram *d, const corolla_datagram_ops *ops)
 int
 corolla_datagram_open(corolla_reactor *r, corolla_datagram *d, int fd)
 {
-    if (r->scratch == NULL) {
-        r->scratch = malloc(COROLLA_SCRATCH);
-        if (r->scratch == NULL) {
-            return -ENOMEM;
-        }
+    if (corolla_reactor_scratch(r) == NULL) {
+        return -ENOMEM;
     }
     int err = corolla_watch_start(r, &d->watch, fd, 0);
     if (err < 0) {

@@ -133,6 +133,15 @@ corolla_reactor_abandon(corolla_reactor *r)
     free_tables(r);
 }
 
+void *
+corolla_reactor_scratch(corolla_reactor *r)
+{
+    if (unlikely(r->scratch == NULL)) {
+        r->scratch = malloc(COROLLA_SCRATCH);
+    }
+    return r->scratch;
+}
+
 /* ---- The end of the turn ----------------------------------------------------------------- */
 
 void

@@ -148,10 +148,12 @@ struct corolla_watch {
     unsigned ready;           /* reported, not yet delivered */
     uint64_t job;             /* sequence number of its job plus one while that is queued, else 0 */
     corolla_watch_fn fn;      /* set by the owner through init */
+    bool idle;                /* set by the owner: kept for the next time; whoever wants the descriptor stops it */
 };
 
 void corolla_watch_init(corolla_watch *watch, corolla_watch_fn fn);
-/* One watch a descriptor: -EEXIST for a second, but one whose descriptor was closed behind our back is stopped.
+/* One watch a descriptor: -EEXIST for a second, but one that is idle, or whose descriptor was closed behind our back, is
+ * stopped.
  * -EBADF, -EPERM (a regular file) from the kernel. */
 int corolla_watch_start(corolla_reactor *r, corolla_watch *watch, int fd, unsigned interest);
 int corolla_watch_modify(corolla_watch *watch, unsigned interest);
@@ -213,6 +215,8 @@ struct corolla_reactor {
 };
 
 #define COROLLA_SCRATCH (256 * 1024)
+/* The scratch memory, made if need be; NULL without memory. What is in it lasts until the next callback. */
+void *corolla_reactor_scratch(corolla_reactor *r);
 
 int corolla_reactor_init(corolla_reactor *r);
 /* Closes descriptors of its own and frees its tables. Queued jobs and timers must have been drained

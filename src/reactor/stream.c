@@ -531,11 +531,8 @@ corolla_stream_init(corolla_stream *s, const corolla_stream_ops *ops)
 int
 corolla_stream_open(corolla_reactor *r, corolla_stream *s, int fd)
 {
-    if (r->scratch == NULL) {
-        r->scratch = malloc(COROLLA_SCRATCH);
-        if (r->scratch == NULL) {
-            return -ENOMEM;
-        }
+    if (corolla_reactor_scratch(r) == NULL) {
+        return -ENOMEM;
     }
     int err = corolla_watch_start(r, &s->watch, fd, 0);
     if (err < 0) {

@@ -49,7 +49,7 @@ corolla_watch_start(corolla_reactor *r, corolla_watch *watch, int fd, unsigned i
     }
     corolla_slot *slot = &r->slots[fd];
     if (slot->watch != NULL) {
-        if (corolla_watch_alive(slot->watch)) {
+        if (!slot->watch->idle && corolla_watch_alive(slot->watch)) {
             return -EEXIST;
         }
         corolla_watch_stop(slot->watch);

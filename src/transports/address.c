@@ -98,7 +98,15 @@ raise_unresolved(int error)
     Py_DECREF(gaierror);
 }
 
-/* A numeric host into out, its port left 0. getaddrinfo() because it knows zones (fe80::1%eth0). */
+/* Where the bytes of an address of a family stand. */
+static void *
+host_room(int family, struct sockaddr_storage *out)
+{
+    return family == AF_INET ? (void *)&((struct sockaddr_in *)(void *)out)->sin_addr
+                             : (void *)&((struct sockaddr_in6 *)(void *)out)->sin6_addr;
+}
+
+/* A numeric host into out, its port left 0. getaddrinfo() because it knows zones (fe80::1%eth0), and short forms. */
 static int
 parse_host(PyObject *host, int family, struct sockaddr_storage *out)
 {
@@ -116,7 +124,7 @@ parse_host(PyObject *host, int family, struct sockaddr_storage *out)
     else if (family == AF_INET && strcmp(text, "<broadcast>") == 0) {
         ((struct sockaddr_in *)(void *)out)->sin_addr.s_addr = htonl(INADDR_BROADCAST);
     }
-    else {
+    else if (inet_pton(family, text, host_room(family, out)) != 1) {
         struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
         struct addrinfo *found = NULL;
         int error = getaddrinfo(text, NULL, &hints, &found);
@@ -270,4 +278,54 @@ corolla_address_from_python(PyObject *address, int family, struct sockaddr_stora
         PyErr_Format(PyExc_OSError, "bad family %d", family);
         return -1;
     }
+}
+
+/* ---- Names ----------------------------------------------------------------------------------- */
+
+/* (host, port ...) with what a look-up found for host, and its scope where none is given. New reference or NULL. */
+static PyObject *
+with_host(PyObject *address, PyObject *found)
+{
+    Py_ssize_t size = PyTuple_GET_SIZE(address);
+    PyObject *host = PySequence_GetItem(found, 0), *result = NULL;
+    if (host == NULL) {
+        return NULL;
+    }
+    if (PySequence_Size(found) == 4 && size < 4) {
+        PyObject *scope = PySequence_GetItem(found, 3);
+        PyObject *flowinfo = size > 2 ? Py_NewRef(PyTuple_GET_ITEM(address, 2)) : PyLong_FromLong(0);
+        if (scope != NULL && flowinfo != NULL) {
+            result = PyTuple_Pack(4, host, PyTuple_GET_ITEM(address, 1), flowinfo, scope);
+        }
+        Py_XDECREF(scope);
+        Py_XDECREF(flowinfo);
+    }
+    else {
+        PyObject *first = PyTuple_Pack(1, host), *rest = PyTuple_GetSlice(address, 1, size);
+        result = first == NULL || rest == NULL ? NULL : PySequence_Concat(first, rest);
+        Py_XDECREF(first);
+        Py_XDECREF(rest);
+    }
+    Py_DECREF(host);
+    return result;
+}
+
+int
+corolla_address_resolve(corolla_state *state, PyObject *address, int family, struct sockaddr_storage *out,
+                        socklen_t *len)
+{
+    /* Who gets here has a tuple: only a host can fail to be numeric. */
+    PyObject *info = NULL, *found = NULL, *numeric = NULL;
+    int rc = -1;
+    PyObject *infos = PyObject_CallFunction(state->socket_getaddrinfo, "OOii", PyTuple_GET_ITEM(address, 0), Py_None,
+                                            family, (int)SOCK_DGRAM);
+    if (infos != NULL && (info = PySequence_GetItem(infos, 0)) != NULL &&
+        (found = PySequence_GetItem(info, 4)) != NULL && (numeric = with_host(address, found)) != NULL) {
+        rc = corolla_address_from_python(numeric, family, out, len);
+    }
+    Py_XDECREF(infos);
+    Py_XDECREF(info);
+    Py_XDECREF(found);
+    Py_XDECREF(numeric);
+    return rc;
 }

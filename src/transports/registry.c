@@ -1,4 +1,5 @@
 /* What a loop knows of its transports and servers: who has which descriptor, and whom it keeps alive. */
+#include "datagram.h"
 #include "pipe.h"
 #include "tcp.h"
 
@@ -128,11 +129,14 @@ PyObject *
 corolla_transport_at(corolla_core *core, int fd)
 {
     corolla_registry *registry = core->registry;
-    if (registry == NULL || fd < 0 || (size_t)fd >= registry->size) {
+    if (registry == NULL || fd < 0) {
         return NULL;
     }
-    TcpTransport *t = registry->by_fd[fd];
-    return t != NULL && !t->closing ? (PyObject *)t : NULL;
+    TcpTransport *t = (size_t)fd < registry->size ? registry->by_fd[fd] : NULL;
+    if (t == NULL) {
+        return corolla_datagram_endpoint_at(core, fd);
+    }
+    return t->closing ? NULL : (PyObject *)t;
 }
 
 int
@@ -192,14 +196,15 @@ corolla_transports_close(corolla_core *core)
 bool
 corolla_transports_own_job(corolla_job_fn fn)
 {
-    return fn == tcp_made_job || fn == tcp_lost_job || fn == pipe_made_job || fn == pipe_eof_job || fn == pipe_lost_job;
+    return fn == tcp_made_job || fn == tcp_lost_job || fn == pipe_made_job || fn == pipe_eof_job ||
+           fn == pipe_lost_job || fn == datagram_made_job || fn == datagram_lost_job;
 }
 
 int
 corolla_transports_init(PyObject *module, corolla_state *state)
 {
     if (tcp_init(module, state) < 0 || server_init(module, state) < 0 || pipe_read_init(module, state) < 0 ||
-        pipe_write_init(module, state) < 0) {
+        pipe_write_init(module, state) < 0 || datagram_init(module, state) < 0) {
         return -1;
     }
     return 0;

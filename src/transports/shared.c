@@ -49,6 +49,16 @@ transport_call(corolla_core *core, PyObject *transport, PyObject *protocol, PyOb
     return result;
 }
 
+PyObject *
+transport_call_pair(corolla_core *core, PyObject *transport, PyObject *protocol, PyObject *context, PyObject *name,
+                    PyObject *first, PyObject *second)
+{
+    PyObject *args[4] = {NULL, Py_NewRef(protocol), first, second};
+    PyObject *result = call_as_job(core, transport, context, name, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET);
+    Py_DECREF(protocol);
+    return result;
+}
+
 /* ---- Telling ------------------------------------------------------------------------------- */
 
 void

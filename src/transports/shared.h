@@ -15,6 +15,9 @@ enum {
  * New reference or NULL. */
 PyObject *transport_call(corolla_core *core, PyObject *transport, PyObject *protocol, PyObject *context, PyObject *name,
                          PyObject *arg);
+/* The same with two arguments, as a job. */
+PyObject *transport_call_pair(corolla_core *core, PyObject *transport, PyObject *protocol, PyObject *context,
+                              PyObject *name, PyObject *first, PyObject *second);
 /* Takes the exception being raised and gives it to the loop's exception handler with the transport and the protocol (NULL
  * for None). 0, or -1 with KeyboardInterrupt or SystemExit. */
 int transport_report(corolla_state *state, PyObject *loop, PyObject *transport, PyObject *protocol,

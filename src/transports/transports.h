@@ -12,6 +12,9 @@ PyObject *corolla_address_to_python(const struct sockaddr *addr, socklen_t len);
 /* The C form of a numeric address tuple (AF_INET, AF_INET6) or of a path (AF_UNIX). 0, or -1 with the
  * exception the socket module would raise: OverflowError for bad ports, ValueError/TypeError ... */
 int corolla_address_from_python(PyObject *address, int family, struct sockaddr_storage *out, socklen_t *len);
+/* The same, and a host that is a name is looked up, now: blocks, as socket.sendto() does. */
+int corolla_address_resolve(corolla_state *state, PyObject *address, int family, struct sockaddr_storage *out,
+                            socklen_t *len);
 
 /* ---- registry.c: what a loop knows of its transports and servers ---------------------------- */
 
@@ -113,6 +116,25 @@ PyObject *corolla_read_pipe_new(corolla_core *core, const corolla_pipe_options *
 PyObject *corolla_write_pipe_new(corolla_core *core, const corolla_pipe_options *options);
 /* As corolla_tcp_discard(). */
 void corolla_pipe_discard(PyObject *transport);
+
+/* ---- datagram.c ---------------------------------------------------------------------------- */
+
+typedef struct corolla_datagram_options {
+    int fd;             /* of sock, non-blocking */
+    PyObject *sock;     /* borrowed: the socket object, the transport's on success */
+    PyObject *address;  /* borrowed: where all is sent, for a socket that is not connected; or NULL */
+    PyObject *given;    /* borrowed: another name of the peer, or NULL */
+    PyObject *protocol; /* borrowed */
+    PyObject *context;  /* borrowed: what the protocol's methods run in; nobody else enters it */
+    PyObject *waiter;   /* borrowed: a Future of ours told once connection_made() has run, or NULL */
+} corolla_datagram_options;
+
+/* A transport whose connection_made() is queued. New reference or NULL; then sock is the caller's. */
+PyObject *corolla_datagram_endpoint_new(corolla_core *core, const corolla_datagram_options *options);
+/* As corolla_tcp_discard(). */
+void corolla_datagram_endpoint_discard(PyObject *transport);
+/* For corolla_transport_at(). Borrowed, or NULL. */
+PyObject *corolla_datagram_endpoint_at(corolla_core *core, int fd);
 
 /* ---- server.c ------------------------------------------------------------------------------ */
 

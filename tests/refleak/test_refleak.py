@@ -1031,3 +1031,108 @@ def test_sock_calls(loop, leaks_nothing):
                 await asyncio.wait([cancelled])
 
         leaks_nothing(operation, rounds=500)
+
+
+def test_sock_calls_for_datagrams(loop, leaks_nothing):
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        for sock in (one, other):
+            sock.bind(("127.0.0.1", 0))
+            sock.setblocking(False)
+
+        async def operation():
+            receiving = loop.create_task(loop.sock_recvfrom(one, 100))
+            await impl.sleep(0)
+            await loop.sock_sendto(other, b"x", one.getsockname())
+            data, address = await receiving
+            await loop.sock_sendto(one, data, ("localhost", address[1]))
+            assert await loop.sock_recvfrom_into(other, bytearray(10)) == (1, one.getsockname())
+            for bad in (("127.0.0.1", 70_000), None):
+                try:
+                    await loop.sock_sendto(one, b"x", bad)
+                except (OverflowError, TypeError):
+                    pass
+
+        leaks_nothing(operation, rounds=500)
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, loop):
+        self.received, self.lost = loop.create_future(), loop.create_future()
+
+    def datagram_received(self, data, addr):
+        if not self.received.done():
+            self.received.set_result((data, addr))
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+def test_datagram_endpoints(loop, leaks_nothing):
+    def factory():
+        return Datagrams(loop)
+
+    async def operation():
+        server, serving = await loop.create_datagram_endpoint(factory, local_addr=("127.0.0.1", 0))
+        address = server.get_extra_info("sockname")
+        client, asking = await loop.create_datagram_endpoint(
+            factory, remote_addr=("localhost", address[1]), family=socket.AF_INET
+        )
+        client.sendto(b"question")
+        data, sender = await serving.received
+        server.sendto(data, sender)
+        server.sendto(bytearray(data), ("localhost", sender[1]))
+        assert await asking.received == (b"question", address)
+        for address in (("127.0.0.1", 1), "nonsense", ("127.0.0.1", 2**20)):
+            try:
+                client.sendto(b"x", address)
+            except (ValueError, TypeError, OverflowError):
+                pass
+        server.set_protocol(serving)
+        repr(server)
+        server.close()
+        client.abort()
+        await serving.lost
+        await asking.lost
+
+    leaks_nothing(operation, rounds=500)
+
+
+def test_datagram_queues(loop, leaks_nothing):
+    async def operation():
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with other:
+            transport, protocol = await loop.create_datagram_endpoint(lambda: Datagrams(loop), sock=one)
+            while transport.get_write_buffer_size() == 0:
+                transport.sendto(b"x" * 20_000)
+            for _ in range(20):
+                transport.sendto(bytearray(5_000))
+            transport.abort()
+            await protocol.lost
+
+    leaks_nothing(operation, rounds=300)
+
+
+def test_datagram_endpoints_that_fail(loop, leaks_nothing):
+    def bad_factory():
+        raise LookupError
+
+    async def operation():
+        for factory, kwargs in (
+            (bad_factory, {"local_addr": ("127.0.0.1", 0)}),
+            (asyncio.DatagramProtocol, {"local_addr": ("192.0.2.1", 5)}),
+            (asyncio.DatagramProtocol, {"local_addr": ("127.0.0.1", 0), "remote_addr": ("::1", 5)}),
+            (asyncio.DatagramProtocol, {"local_addr": 5}),
+        ):
+            try:
+                await loop.create_datagram_endpoint(factory, **kwargs)
+            except (LookupError, OSError, ValueError, TypeError):
+                pass
+        task = loop.create_task(loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)))
+        await impl.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    leaks_nothing(operation, rounds=300)

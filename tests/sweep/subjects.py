@@ -164,6 +164,19 @@ def pipe(world: World, state: str, side: int) -> Any:
     return made
 
 
+def datagram(world: World, state: str) -> Any:
+    made, _protocol = world.run(
+        world.loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+    )
+    if state in ("bare", "skips init"):
+        made.abort()
+        return half_made(type(made), state)
+    if state == "closed":
+        made.abort()
+        world.turn(2)
+    return made
+
+
 def read_pipe(world: World, state: str) -> Any:
     return pipe(world, state, 0)
 
@@ -445,6 +458,7 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "TcpTransport": transport,
     "UnixTransport": unix_transport,
     "Unix server": unix_server,
+    "DatagramEndpoint": datagram,
     "ReadPipeTransport": read_pipe,
     "WritePipeTransport": write_pipe,
     "StreamReader": stream_reader,

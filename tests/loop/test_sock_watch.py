@@ -1,0 +1,265 @@
+"""Socket calls keep their watch from one wait to the next, and nobody is worse off for it."""
+
+import asyncio
+import gc
+import os
+import pathlib
+import socket
+import weakref
+
+import impl
+import pytest
+from transports.support import Recorder
+
+pytestmark = pytest.mark.skipif(not impl.IS_COROLLA, reason="asyncio watches anew each time")
+
+
+def watched():
+    """The descriptors in the epoll sets of this process."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventpoll]":
+                lines = pathlib.Path(f"/proc/self/fdinfo/{name}").read_text().splitlines()
+                found |= {int(line.split()[1]) for line in lines if line.startswith("tfd:")}
+        except FileNotFoundError:
+            pass  # listdir's own
+    return found
+
+
+async def receive(loop, one, other, data=b"x"):
+    """A sock_recv that has to wait."""
+    task = asyncio.ensure_future(loop.sock_recv(one, 100))
+    await asyncio.sleep(0)
+    other.send(data)
+    assert await task == data
+
+
+def two():
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    other.setblocking(False)
+    return one, other
+
+
+def test_kept_for_the_next_wait(loop, run, pair):
+    one, other = pair
+
+    async def main():
+        for _ in range(3):
+            await receive(loop, one, other)
+            assert one.fileno() in watched()
+
+    run(main())
+
+
+def test_not_kept_after_a_cancel(loop, run, pair):
+    """Seen in python/cpython issue 131728, python/asyncio issue 205, uvloop issue 378."""
+    one, other = pair
+
+    async def main():
+        await receive(loop, one, other)
+        task = asyncio.ensure_future(loop.sock_recv(one, 100))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert one.fileno() not in watched()
+
+    run(main())
+
+
+def test_not_kept_for_writing(loop, run, pair):
+    one, other = pair
+
+    async def main():
+        task = asyncio.ensure_future(loop.sock_sendall(one, bytes(1_000_000)))
+        received = 0
+        while received < 1_000_000:
+            received += len(await loop.sock_recv(other, 100_000))
+        await task
+        assert one.fileno() not in watched()
+
+    run(main())
+
+
+def test_what_comes_for_nobody(loop, run, pair):
+    """The watch is given up, not spun on; and the next call finds what came."""
+    one, other = pair
+
+    async def main():
+        for _ in range(3):
+            await receive(loop, one, other)
+            other.send(b"early")
+            while one.fileno() in watched():
+                await asyncio.sleep(0.001)
+            assert await loop.sock_recv(one, 100) == b"early"
+
+    run(main())
+
+
+def test_a_copy_of_a_closed_socket_does_not_spin(loop, run):
+    """Seen in uvloop issues 61 and 34, libuv issue 1148: closing a descriptor takes it out of the kernel's set only with
+    the last copy of it."""
+
+    async def main():
+        one, other = two()
+        await receive(loop, one, other)
+        copy = os.dup(one.fileno())
+        one.close()
+        other.send(b"nobody will read this")
+        before = os.times()
+        await asyncio.sleep(0.2)
+        after = os.times()
+        assert after.user + after.system - before.user - before.system < 0.1
+        os.close(copy)
+        other.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_the_number_is_somebody_elses(loop, run, copied):
+    """A new socket with the old one's number, at once, even while a copy of the old one lives."""
+
+    async def main():
+        for _ in range(5):
+            one, other = two()
+            await receive(loop, one, other)
+            fd = one.fileno()
+            copy = os.dup(fd) if copied else None
+            one.close()
+            new, peer = two()
+            if new.fileno() != fd:
+                new, peer = peer, new
+            assert new.fileno() == fd
+            other.send(b"for the old one") if copied else None
+            await receive(loop, new, peer, b"for the new one")
+            for sock in (new, peer, other):
+                sock.close()
+            if copied:
+                os.close(copy)
+
+    run(main())
+
+
+def test_another_object_for_the_same_socket(loop, run, pair):
+    one, other = pair
+
+    async def main():
+        await receive(loop, one, other)
+        with socket.socket(fileno=one.detach()) as again:
+            await receive(loop, again, other)
+            await receive(loop, again, other)
+
+    run(main())
+
+
+def test_a_reader_takes_over(loop, run, pair):
+    one, other = pair
+
+    async def main():
+        await receive(loop, one, other)
+        read = loop.create_future()
+        loop.add_reader(one, lambda: read.done() or read.set_result(one.recv(10)))
+        other.send(b"y")
+        assert await read == b"y"
+        assert loop.remove_reader(one)
+        assert one.fileno() not in watched()
+        assert not loop.remove_reader(one)
+        await receive(loop, one, other)
+        assert not loop.remove_reader(one)  # a kept watch is no reader
+
+    run(main())
+
+
+def test_a_transport_takes_over(loop, run, listening):
+    """create_connection(sock=) after socket calls on it, as an HTTP upgrade would."""
+
+    async def main():
+        one = socket.create_connection(listening.getsockname())
+        one.setblocking(False)
+        other, _ = await loop.sock_accept(listening)
+        await receive(loop, one, other)
+        transport, protocol = await loop.create_connection(Recorder, sock=one)
+        other.send(b"y")
+        await protocol.until(lambda: protocol.data == b"y")
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            await loop.sock_recv(one, 10)
+        transport.close()
+        await protocol.lost()
+        other.close()
+
+    run(main())
+
+
+def test_a_transport_with_the_number_of_a_closed_socket(loop, run, listening):
+    async def main():
+        one, other = two()
+        await receive(loop, one, other)
+        fd = one.fileno()
+        one.close()
+        transport, protocol = await loop.create_connection(Recorder, *listening.getsockname())
+        assert transport.get_extra_info("socket").fileno() == fd
+        peer, _ = await loop.sock_accept(listening)
+        peer.send(b"y")
+        await protocol.until(lambda: protocol.data == b"y")
+        transport.close()
+        await protocol.lost()
+        peer.close()
+        other.close()
+
+    run(main())
+
+
+def test_the_socket_is_not_kept(loop, run, no_gc):
+    """Only its watch: a socket that is dropped is closed then, as without a loop."""
+
+    async def main():
+        one, other = two()
+        await receive(loop, one, other)
+        ref, fd = weakref.ref(one), one.fileno()
+        with pytest.warns(ResourceWarning):
+            del one
+        assert ref() is None
+        with pytest.raises(OSError):
+            os.fstat(fd)
+        assert other.recv(10) == b""
+        other.close()
+
+    run(main())
+
+
+def test_loop_closed_with_watches_kept(pair):
+    one, other = pair
+    loop = impl.new_event_loop()
+    loop.run_until_complete(receive(loop, one, other))
+    fd = one.fileno()
+    before = watched()
+    loop.close()
+    assert fd in before
+    assert fd not in watched()
+    again = impl.new_event_loop()
+    again.run_until_complete(receive(again, one, other))
+    again.close()
+
+
+def test_two_loops_share_a_socket(loop, run, pair):
+    """One after the other: each has a set of its own."""
+    one, other = pair
+    second = impl.new_event_loop()
+    for _ in range(3):
+        run(receive(loop, one, other))
+        second.run_until_complete(receive(second, one, other))
+    second.close()
+
+
+def test_collected_with_its_loop(pair):
+    one, other = pair
+    loop = impl.new_event_loop()
+    loop.run_until_complete(receive(loop, one, other))
+    loop.close()
+    ref = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert ref() is None
