@@ -214,6 +214,7 @@
     X(get_event_loop, "asyncio", "get_event_loop")                                    \
     X(logger, "asyncio.log", "logger")                                                \
     X(iscoroutine, "asyncio", "iscoroutine")                                          \
+    X(CoroutineType, "types", "CoroutineType")                                        \
     X(extract_stack, "asyncio.format_helpers", "extract_stack")                       \
     X(format_callback_source, "asyncio.format_helpers", "_format_callback_source")    \
     X(future_repr, "asyncio.base_futures", "_future_repr")                            \

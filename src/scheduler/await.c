@@ -732,6 +732,14 @@ PyType_Spec corolla_coro_wrapper_spec = {
     .slots = wrapper_slots,
 };
 
+/* isinstance(coro, types.CoroutineType) and inspect.iscoroutine(coro) hold, as futures and tasks are asyncio's. */
+static PyObject *
+coro_get_class(PyObject *self, void *unused)
+{
+    (void)unused;
+    return Py_NewRef(((corolla_coro *)self)->state->CoroutineType);
+}
+
 static PyMethodDef coro_methods[] = {
     {"__await__", coro_dunder_await, METH_NOARGS | METH_COEXIST, "__await__($self, /)\n--\n\nSee PEP 492."},
     {"send", coro_send, METH_O, "send($self, value, /)\n--\n\nRun to the next await. See PEP 492."},
@@ -742,6 +750,7 @@ static PyMethodDef coro_methods[] = {
 };
 
 static PyGetSetDef coro_getset[] = {
+    {"__class__", coro_get_class, NULL, NULL, NULL},
     {"__name__", coro_get_name, NULL, NULL, NULL},
     {"__qualname__", coro_get_qualname, NULL, NULL, NULL},
     {"cr_await", coro_get_await, NULL, "What it awaits, or None.", NULL},

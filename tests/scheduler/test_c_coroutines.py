@@ -5,6 +5,7 @@ import collections.abc
 import gc
 import inspect
 import itertools
+import types
 import warnings
 import weakref
 
@@ -136,6 +137,8 @@ def test_is_a_coroutine():
     assert isinstance(coro, collections.abc.Coroutine)
     assert isinstance(coro, collections.abc.Awaitable)
     assert asyncio.iscoroutine(coro)
+    assert inspect.iscoroutine(coro)
+    assert isinstance(coro, types.CoroutineType)
     assert inspect.isawaitable(coro)
     assert coro.__name__ == "sleep"
     assert coro.__qualname__ == "sleep"
