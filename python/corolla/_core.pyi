@@ -517,6 +517,7 @@ def connect_write_pipe(pipe: Any, *, limit: int = 65536) -> _Connecting: ...
 
 @final
 class StreamAcceptor:
+    closed: bool
     tasks: set[asyncio.Task[None]]
     def __init__(
         self, handler: Callable[[Stream], Awaitable[None]], loop: asyncio.AbstractEventLoop, limit: int

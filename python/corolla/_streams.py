@@ -7,7 +7,7 @@ import enum
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from ._core import Stream, StreamAcceptor
 
@@ -40,6 +40,9 @@ class _Server:
         self._acceptor: StreamAcceptor | None = None
         self._server: asyncio.AbstractServer | None = None
         self._closed = False
+        self._forever = False
+        self._starting = asyncio.Lock()
+        self._closers: set[asyncio.Task[Any] | None] = set()  # handlers that are in close() themselves
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, factory: Callable[[], Any]) -> asyncio.AbstractServer:
         raise NotImplementedError
@@ -58,28 +61,33 @@ class _Server:
 
         Raises OSError if an address cannot be bound, and RuntimeError once it is closed.
         """
-        if self._closed:
-            raise RuntimeError(f"{type(self).__name__} is closed")
-        if self._server is not None:
-            return
-        loop = asyncio.get_running_loop()
-        self._acceptor = StreamAcceptor(self._handler, loop, self._limit)
-        server = await self._listen(loop, self._acceptor)
-        if self._closed or self._server is not None:  # meanwhile, by another task
-            server.close()
-            return
-        self._server = server
+        async with self._starting:
+            if self._closed:
+                raise RuntimeError(f"{type(self).__name__} is closed")
+            if self._server is not None:
+                return
+            loop = asyncio.get_running_loop()
+            self._acceptor = StreamAcceptor(self._handler, loop, self._limit)
+            server = await self._listen(loop, self._acceptor)
+            if self._closed:  # meanwhile, by another task
+                server.close()
+                raise RuntimeError(f"{type(self).__name__} is closed")
+            self._server = server
 
     async def serve_forever(self) -> None:
         """Accept connections until cancelled, then close, as close() does, and raise CancelledError.
 
         Ends with CancelledError, too, when another task calls close(). Raises RuntimeError when it runs already.
         """
-        await self.start_serving()
-        assert self._server is not None
+        if self._forever:
+            raise RuntimeError("serve_forever() is already being called")
+        self._forever = True
         try:
+            await self.start_serving()
+            assert self._server is not None
             await self._server.serve_forever()
         finally:
+            self._forever = False
             await self.close()
 
     async def close(self, timeout: float | None = None) -> None:
@@ -93,24 +101,30 @@ class _Server:
             self._server.close()
         if self._acceptor is None:
             return
+        self._acceptor.closed = True
         own = asyncio.current_task()
-        limit = self._shutdown_timeout if timeout is None else timeout
-        tasks = self._acceptor.tasks - {own}
-        if tasks:
-            try:
-                await asyncio.wait(tasks, timeout=limit)
-            finally:
-                for task in tasks:
-                    task.cancel()
-        tasks = self._acceptor.tasks - {own}
-        if tasks:
-            await asyncio.wait(tasks)
+        # A handler that closes the server does not wait for itself, nor for another one that does.
+        is_handler = own in self._acceptor.tasks
+        if is_handler:
+            self._closers.add(own)
+        try:
+            limit = self._shutdown_timeout if timeout is None else timeout
+            tasks = self._acceptor.tasks - (self._closers if is_handler else set())
+            if tasks:
+                try:
+                    await asyncio.wait(tasks, timeout=limit)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                await asyncio.wait(tasks)
+        finally:
+            self._closers.discard(own)
 
     async def abort(self) -> None:
         """Stop listening and cancel every handler at once: close(timeout=0)."""
         await self.close(0)
 
-    async def __aenter__(self) -> _Server:
+    async def __aenter__(self) -> Self:
         await self.start_serving()
         return self
 

@@ -9,6 +9,7 @@ typedef struct Acceptor {
     PyObject *loop;       /* owned, likewise */
     PyObject *tasks;      /* owned, likewise: the set of the handler's tasks that are not done */
     size_t limit;         /* bytes */
+    bool closed;          /* no handler begins any more: a connection that was on its way is aborted */
 } Acceptor;
 
 static PyObject *
@@ -160,6 +161,15 @@ handler_done(PyObject *task, PyObject *arg)
 
 /* ---- A connection is there --------------------------------------------------------------------- */
 
+/* transport.abort(): 0 or -1. */
+static int
+abort_transport(Acceptor *acceptor, PyObject *transport)
+{
+    PyObject *done = PyObject_CallMethodNoArgs(transport, acceptor->state->s.abort);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 int
 acceptor_connected(PyObject *self, StreamProtocol *protocol, PyObject *reader, PyObject *transport)
 {
@@ -168,6 +178,9 @@ acceptor_connected(PyObject *self, StreamProtocol *protocol, PyObject *reader, P
     int rc = -1;
     if (acceptor_check(acceptor) < 0) {
         return -1;
+    }
+    if (acceptor->closed) {
+        return abort_transport(acceptor, transport);
     }
     PyObject *stream = stream_new(acceptor->state, transport, (PyObject *)protocol, reader, acceptor->loop,
                                   STREAM_READ | STREAM_WRITE, true);
@@ -188,11 +201,9 @@ fail:
     if (rc < 0) {
         /* No handler, no connection. */
         PyObject *raised = PyErr_GetRaisedException();
-        PyObject *aborted = PyObject_CallMethodNoArgs(transport, acceptor->state->s.abort);
-        if (aborted == NULL) {
+        if (abort_transport(acceptor, transport) < 0) {
             PyErr_WriteUnraisable(transport);
         }
-        Py_XDECREF(aborted);
         PyErr_SetRaisedException(raised);
     }
     Py_XDECREF(watch);
@@ -207,6 +218,7 @@ fail:
 
 static PyMemberDef acceptor_members[] = {
     {"tasks", T_OBJECT, offsetof(Acceptor, tasks), READONLY, "The set of the handler's tasks that are not done."},
+    {"closed", T_BOOL, offsetof(Acceptor, closed), 0, "Set once no handler is to begin any more."},
     {NULL, 0, 0, 0, NULL},
 };
 

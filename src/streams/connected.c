@@ -75,7 +75,7 @@ call_connected(StreamProtocol *protocol, PyObject *reader, PyObject *transport)
     PyObject *stack[3] = {NULL, reader != NULL ? reader : Py_None, writer};
     answer = PyObject_Vectorcall(callback, stack + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     int coroutine = answer == NULL ? -1 : is_coroutine(state, answer);
-    if (coroutine < 0 || protocol->loop == NULL) {
+    if (coroutine < 0 || protocol_check(protocol) < 0) {
         goto fail;
     }
     if (coroutine) {

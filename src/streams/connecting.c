@@ -59,6 +59,10 @@ static PyObject *
 connecting_await(PyObject *self)
 {
     PyObject *coro = ((Connecting *)self)->coro;
+    if (coro == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "connect() has been cleared"); /* by the collector */
+        return NULL;
+    }
     return Py_TYPE(coro)->tp_as_async->am_await(coro);
 }
 

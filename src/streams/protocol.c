@@ -271,7 +271,7 @@ protocol_ended(StreamProtocol *protocol, PyObject **waiter)
     if (protocol->lost_with == NULL) {
         return 0;
     }
-    PyErr_SetObject((PyObject *)Py_TYPE(protocol->lost_with), protocol->lost_with);
+    stream_raise(protocol->lost_with);
     return -1;
 }
 
@@ -408,6 +408,24 @@ protocol_eof_received(PyObject *self, PyObject *unused)
     return PyBool_FromLong(!protocol->over_tls);
 }
 
+/* Tells everyone who waits for the end or in drain(). exc may be NULL. 0 or -1. */
+static int
+wake_after_end(StreamProtocol *protocol, PyObject *exc)
+{
+    if (protocol->closed != NULL) {
+        PyObject *closed = Py_NewRef(protocol->closed);
+        int rc = settle_future(protocol->state, closed, exc);
+        Py_DECREF(closed);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    if (wake_all(protocol, &protocol->closers, exc) < 0) {
+        return -1;
+    }
+    return protocol->paused ? wake_all(protocol, &protocol->drainers, exc) : 0;
+}
+
 static PyObject *
 protocol_connection_lost(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -420,29 +438,20 @@ protocol_connection_lost(PyObject *self, PyObject *const *args, Py_ssize_t nargs
         return NULL;
     }
     PyObject *reason = exc == Py_None ? NULL : exc;
-    if (end_reader(protocol, reason) < 0) {
-        return NULL;
-    }
     protocol->lost = true;
     Py_XSETREF(protocol->lost_with, Py_XNewRef(reason));
-    if (protocol->closed != NULL) {
-        PyObject *closed = Py_NewRef(protocol->closed);
-        int rc = settle_future(protocol->state, closed, reason);
-        Py_DECREF(closed);
-        if (rc < 0) {
-            return NULL;
-        }
-    }
-    if (wake_all(protocol, &protocol->closers, reason) < 0) {
-        return NULL;
-    }
-    if (protocol->paused && wake_all(protocol, &protocol->drainers, reason) < 0) {
-        return NULL;
-    }
+    /* A reader of somebody's own that raises leaves nobody waiting for ever. */
+    PyObject *raised = end_reader(protocol, reason) < 0 ? PyErr_GetRaisedException() : NULL;
+    int rc = wake_after_end(protocol, reason);
     Py_CLEAR(protocol->reader_ref);
     Py_CLEAR(protocol->task);
     Py_CLEAR(protocol->transport);
-    Py_RETURN_NONE;
+    if (raised != NULL) {
+        PyErr_Clear();
+        PyErr_SetRaisedException(raised);
+        return NULL;
+    }
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* ---- What the standard library's streams and its tests use -------------------------------------- */

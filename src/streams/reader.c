@@ -97,13 +97,15 @@ reader_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
     if (loop == NULL) {
         return -1;
     }
-    Py_XSETREF(reader->loop, loop);
     reader->limit = limit;
+    reader->wanted = 0;
     reader->eof = reader->paused = false;
     buffer_clear(&reader->buffer);
+    Py_XSETREF(reader->loop, loop);
     Py_CLEAR(reader->waiter);
     Py_CLEAR(reader->exception);
     Py_CLEAR(reader->transport);
+    Py_CLEAR(reader->source_traceback);
     return remember_origin(reader);
 }
 

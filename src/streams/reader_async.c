@@ -71,11 +71,27 @@ reader_end_wait(StreamReader *reader, PyObject **mine)
     Py_CLEAR(*mine);
 }
 
+void
+stream_raise(PyObject *exc)
+{
+    if (PyExceptionInstance_Check(exc)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    }
+    else if (PyExceptionClass_Check(exc)) {
+        PyErr_SetNone(exc);
+    }
+    else {
+        PyErr_SetString(PyExc_TypeError, "exceptions must derive from BaseException");
+    }
+}
+
 int
 reader_check_exception(StreamReader *reader)
 {
     if (reader->exception != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(reader->exception), reader->exception);
+        PyObject *exc = Py_NewRef(reader->exception);
+        stream_raise(exc);
+        Py_DECREF(exc);
         return -1;
     }
     return reader_check(reader);
@@ -133,10 +149,8 @@ read_step(corolla_coro *co, PyObject *value)
         if (value == NULL) {
             return COROLLA_RAISE;
         }
-        if (st->n > 0) {
-            break; /* woken by hand, or by an empty end: what there is */
-        }
-        if (reader_check_exception(reader) < 0) {
+        /* Nothing there is no end: somebody else may have taken it since. */
+        if ((st->n < 0 || (buffer_len(&reader->buffer) == 0 && !reader->eof)) && reader_check_exception(reader) < 0) {
             return COROLLA_RAISE;
         }
     }

@@ -108,13 +108,17 @@ look_step(corolla_coro *co, PyObject *value)
     if (reader_check_exception(reader) < 0) {
         return COROLLA_RAISE;
     }
-    if (buffer_len(&reader->buffer) == 0 && !reader->eof) {
+    /* Again, if somebody else has taken what came: nothing would look like the end. */
+    while (buffer_len(&reader->buffer) == 0 && !reader->eof) {
         if (reader_begin_wait(reader, &st->waiter, st->target != NULL ? "readinto" : "peek", 0) < 0) {
             return COROLLA_RAISE;
         }
         COROLLA_AWAIT(co, st->waiter);
         reader_end_wait(reader, &st->waiter);
         if (value == NULL) {
+            return COROLLA_RAISE;
+        }
+        if (buffer_len(&reader->buffer) == 0 && !reader->eof && reader_check_exception(reader) < 0) {
             return COROLLA_RAISE;
         }
     }

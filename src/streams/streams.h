@@ -62,6 +62,8 @@ int reader_resume_now(StreamReader *reader); /* 0 or -1 */
 int reader_begin_wait(StreamReader *reader, PyObject **mine, const char *function, size_t wanted);
 void reader_end_wait(StreamReader *reader, PyObject **mine);
 int reader_check_exception(StreamReader *reader); /* raises what set_exception() was given: 0 or -1 */
+/* As `raise exc`, whatever that is. */
+void stream_raise(PyObject *exc);
 /* The first len unread bytes, and reads on if there are few now. New reference or NULL. */
 PyObject *reader_take(StreamReader *reader, size_t len);
 PyObject *reader_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

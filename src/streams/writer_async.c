@@ -59,7 +59,7 @@ writer_check_reader(StreamWriter *writer)
     if (exc == NULL) {
         return 0;
     }
-    PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    stream_raise(exc);
     Py_DECREF(exc);
     return -1;
 }
@@ -243,9 +243,9 @@ call_start_tls(TlsState *st)
         return NULL;
     }
     method = PyObject_GetAttr(writer->loop, writer->state->s.start_tls);
-    args = PyTuple_Pack(3, writer->transport, writer->protocol, st->options[0]);
-    kwargs = Py_BuildValue("{s:O}", "server_side", server_side ? Py_True : Py_False);
-    if (method == NULL || args == NULL || kwargs == NULL) {
+    args = method == NULL ? NULL : PyTuple_Pack(3, writer->transport, writer->protocol, st->options[0]);
+    kwargs = args == NULL ? NULL : Py_BuildValue("{s:O}", "server_side", server_side ? Py_True : Py_False);
+    if (kwargs == NULL) {
         goto fail;
     }
     for (int i = 1; i < 4; i++) {

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import os
 import random
 import socket
 import struct
@@ -460,5 +461,64 @@ def test_reading_stops_while_nobody_reads(run):
             await reader.readexactly(held)
             assert writer.transport.is_reading()
             writer.transport.abort()
+
+    run(main())
+
+
+def test_reads_beyond_the_limit_from_a_pipe(run):
+    """As from a socket: the pipe's transport, paused over the limit, is resumed for whoever wants more.
+
+    Seen in python/asyncio issues 99 and 168, and RustedBytes/rsloop commit ddf5ab6.
+    """
+    data = random.Random(1).randbytes(1_000_000)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        ends = os.pipe()
+        reader = corolla.StreamReader(limit=100, loop=loop)
+        protocol = corolla.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.connect_read_pipe(lambda: protocol, open(ends[0], "rb", 0))
+        async with corolla.connect_write_pipe(open(ends[1], "wb", 0)) as writing:
+            sending = asyncio.ensure_future(writing.write(data))
+            assert await reader.read(1) == data[:1]
+            while not reader._paused:
+                await asyncio.sleep(0)
+            assert await reader.readexactly(500_000) == data[1:500_001]
+            rest = asyncio.ensure_future(reader.read())
+            await sending
+        assert await rest == data[500_001:]
+        transport.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_reading_after_close(run, how):
+    """What has come is read, and then the end, also by a read that begins after the stream was closed.
+
+    Seen in python/cpython issue 79246 (bpo-35065).
+    """
+
+    async def send(reader, writer):
+        writer.write(b"line\nrest")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    async def main():
+        async with serving(send) as address:
+            reader, writer = await corolla.open_connection(*address)
+            assert await reader.readexactly(1) == b"l"
+            if how == "close":
+                writer.close()
+            else:
+                writer.transport.abort()
+            assert await reader.readline() == b"ine\n"
+            await writer.wait_closed()
+            assert await reader.readline() == b"rest"
+            assert await reader.read() == b""
+            assert await reader.readline() == b""
+            with pytest.raises(asyncio.IncompleteReadError):
+                await reader.readexactly(1)
 
     run(main())

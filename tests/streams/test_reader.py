@@ -414,3 +414,98 @@ def test_a_subclass_with_feed_data_of_its_own(loop, run):
         await server.wait_closed()
 
     run(main())
+
+
+def test_bytes_that_another_took_are_no_end(run):
+    """Woken for bytes that another task has read by then, read() waits on; b'' would say that this was all."""
+
+    async def main():
+        reader = corolla.StreamReader(loop=asyncio.get_running_loop())
+        reading = asyncio.ensure_future(reader.read(1))
+        await asyncio.sleep(0)
+        reader.feed_data(b"x")
+        with pytest.raises(StopIteration) as stolen:
+            reader.read(1).send(None)
+        assert stolen.value.value == b"x"
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not reading.done()
+        reader.feed_data(b"y")
+        assert await reading == b"y"
+
+    run(main())
+
+
+def test_what_is_no_exception_is_a_type_error(run):
+    async def main():
+        reader = corolla.StreamReader(loop=asyncio.get_running_loop())
+        reader.set_exception(5)
+        with pytest.raises(TypeError, match="exceptions must derive from BaseException"):
+            await reader.read()
+        reader.set_exception(LookupError)
+        with pytest.raises(LookupError):
+            await reader.readline()
+
+    run(main())
+
+
+def test_init_again_forgets_who_waited(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        reader = corolla.StreamReader(limit=10, loop=loop)
+        waiting = reader.read()
+        waiting.send(None)
+        reader.__init__(limit=10, loop=loop)
+        paused = []
+
+        class Transport:
+            def pause_reading(self):
+                paused.append(True)
+
+            def resume_reading(self):
+                paused.append(False)
+
+        reader.set_transport(Transport())
+        reader.feed_data(b"x" * 21)
+        assert paused == [True]
+        waiting.close()
+        assert await reader.read(100) == b"x" * 21
+
+    run(main())
+
+
+def test_a_read_that_is_dropped_gives_the_reader_back(run):
+    async def main():
+        reader = corolla.StreamReader(loop=asyncio.get_running_loop())
+        dropped = reader.read(1)
+        dropped.send(None)
+        del dropped
+        reading = asyncio.ensure_future(reader.read(1))
+        await asyncio.sleep(0)
+        reader.feed_data(b"x")
+        assert await reading == b"x"
+
+    run(main())
+
+
+def test_a_reader_that_fails_at_the_end_leaves_nobody_waiting(run):
+    class Reader(corolla.StreamReader):
+        def feed_eof(self):
+            raise LookupError("feed_eof")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        reader = Reader(loop=loop)
+        protocol = corolla.StreamReaderProtocol(reader, loop=loop)
+        closed = protocol._closed
+        protocol.pause_writing()
+        draining = asyncio.ensure_future(protocol._drain_helper())
+        await asyncio.sleep(0)
+        with pytest.raises(LookupError):
+            protocol.connection_lost(None)
+        assert closed.done()
+        await draining
+        with pytest.raises(ConnectionResetError):
+            await protocol._drain_helper()
+
+    run(main())

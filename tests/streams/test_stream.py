@@ -505,3 +505,78 @@ def test_a_read_with_a_timeout_loses_nothing(run):
             assert await stream.readline() == b"abcd\n"
 
     run(main())
+
+
+def test_two_handlers_close_the_server(run):
+    async def main():
+        both = asyncio.Barrier(2)
+
+        async def stop(stream):
+            await both.wait()
+            await server.close()
+            await stream.write(b"bye")
+
+        server = corolla.StreamServer(stop, "127.0.0.1", 0, shutdown_timeout=None)
+        await server.start_serving()
+        async with corolla.connect(*address(server)) as one, corolla.connect(*address(server)) as two:
+            assert await one.read() == await two.read() == b"bye"
+        await server.close()
+
+    run(main())
+
+
+def test_no_handler_begins_once_the_server_is_closed(run):
+    async def main():
+        begun = []
+
+        async def handler(stream):
+            begun.append(stream)
+
+        server = corolla.StreamServer(handler, "127.0.0.1", 0)
+        await server.start_serving()
+        acceptor = server._acceptor
+        await server.close()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # As a connection that was accepted just before.
+            await asyncio.get_running_loop().connect_accepted_socket(acceptor, ours)
+            await asyncio.sleep(0)
+            assert theirs.recv(1) == b""
+        assert begun == []
+
+    run(main())
+
+
+def test_started_by_two_tasks_and_closed_meanwhile(run):
+    async def main():
+        server = corolla.StreamServer(echo, "127.0.0.1", 0)
+        await asyncio.gather(server.start_serving(), server.start_serving())
+        assert len(server.sockets) == 1
+        assert server._acceptor is not None
+        async with corolla.connect(*address(server)) as stream:
+            await stream.write(b"x")
+            assert await stream.readexactly(1) == b"x"
+        await server.close()
+        server = corolla.StreamServer(echo, "localhost", 0)
+        starting = asyncio.ensure_future(server.start_serving())
+        await asyncio.sleep(0)
+        await server.close()
+        with pytest.raises(RuntimeError, match="StreamServer is closed"):
+            await starting
+
+    run(main())
+
+
+def test_serve_forever_twice_leaves_the_first_alone(run):
+    async def main():
+        server = corolla.StreamServer(echo, "127.0.0.1", 0)
+        serving = asyncio.ensure_future(server.serve_forever())
+        while not server.is_serving():
+            await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="already"):
+            await server.serve_forever()
+        assert server.is_serving()
+        serving.cancel()
+        await asyncio.wait([serving])
+
+    run(main())
