@@ -128,6 +128,7 @@ module_exec(PyObject *module)
     X(QueueShutDown)          \
     X(timeout_type)           \
     X(as_completed_type)      \
+    X(link_type)              \
     X(task_group_type)
 
 /* An object that was here twice would be an enumerator twice: the collector must not visit any a second time. */

@@ -294,6 +294,7 @@ typedef struct corolla_state {
 
     /* primitives/ */
     PyTypeObject *gather_type, *timeout_type, *as_completed_type;     /* owned, each */
+    PyTypeObject *link_type;                                          /* owned */
     PyTypeObject *queue_type, *priority_queue_type, *lifo_queue_type; /* owned, each */
     PyTypeObject *task_group_type;                                    /* owned */
     PyObject *QueueShutDown;                                          /* owned: asyncio's, or ours before 3.13 */

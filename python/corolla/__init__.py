@@ -51,19 +51,13 @@ from asyncio import (
     _set_running_loop,
     _unregister_task,
     all_tasks,
-    as_completed,
     create_subprocess_exec,
     create_subprocess_shell,
     current_task,
     get_running_loop,
     iscoroutine,
     isfuture,
-    run_coroutine_threadsafe,
     set_event_loop,
-    shield,
-    to_thread,
-    wait,
-    wrap_future,
 )
 from typing import TYPE_CHECKING
 
@@ -96,6 +90,7 @@ from ._core import (
     TimerHandle,
     UnixTransport,
     WritePipeTransport,
+    as_completed,
     connect,
     connect_read_pipe,
     connect_unix,
@@ -107,12 +102,17 @@ from ._core import (
     gather,
     open_connection,
     open_unix_connection,
+    run_coroutine_threadsafe,
+    shield,
     sleep,
     start_server,
     start_unix_server,
     timeout,
     timeout_at,
+    to_thread,
+    wait,
     wait_for,
+    wrap_future,
 )
 from ._install import install, uninstall
 from ._names import fill

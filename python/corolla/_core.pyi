@@ -4,15 +4,21 @@ import asyncio
 import ssl as ssl_module
 import sys
 from asyncio import Timeout as Timeout
+from asyncio import as_completed as as_completed
 from asyncio import ensure_future as ensure_future
 from asyncio import gather as gather
 from asyncio import open_connection as open_connection
 from asyncio import open_unix_connection as open_unix_connection
+from asyncio import run_coroutine_threadsafe as run_coroutine_threadsafe
+from asyncio import shield as shield
 from asyncio import start_server as start_server
 from asyncio import start_unix_server as start_unix_server
 from asyncio import timeout as timeout
 from asyncio import timeout_at as timeout_at
+from asyncio import to_thread as to_thread
+from asyncio import wait as wait
 from asyncio import wait_for as wait_for
+from asyncio import wrap_future as wrap_future
 from asyncio.base_events import Server as _AsyncioServer
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor

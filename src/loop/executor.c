@@ -1,7 +1,6 @@
 /* Work on other threads: run_in_executor() and the default executor. */
+#include "../primitives/chain.h"
 #include "loop.h"
-
-#include <errno.h>
 
 /* ---- Arguments ----------------------------------------------------------------------------- */
 
@@ -48,182 +47,6 @@ check_callback(corolla_core *core, PyObject *callback, const char *method)
         PyErr_Format(PyExc_TypeError, "a callable object was expected by %s(), got %R", method, callback);
     }
     return PyErr_Occurred() ? -1 : 0;
-}
-
-/* ---- From a worker thread to the loop --------------------------------------------------------- */
-
-/* Has the loop call fn(future, arg) on its own thread; any thread. No effect once the loop is closed. 0 or -1. */
-static int
-post_to_loop(PyObject *future, PyMethodDef *fn, PyObject *arg)
-{
-    corolla_core *core = ((corolla_future *)future)->core;
-    if (core == NULL || core->closed) {
-        return 0;
-    }
-    PyObject *callback = PyCFunction_New(fn, future);
-    PyObject *handle = callback == NULL ? NULL : corolla_handle_new(core, callback, &arg, 1, NULL);
-    Py_XDECREF(callback);
-    if (handle == NULL) {
-        return -1;
-    }
-    /* Making it may have let other threads run: closed in between, the loop has no inbox. */
-    int rc = core->closed ? -ESHUTDOWN : corolla_inbox_post(core->reactor.inbox, corolla_handle_job, handle);
-    if (rc < 0) {
-        Py_DECREF(handle);
-    }
-    if (rc == -ENOMEM) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    return 0;
-}
-
-/* What asyncio puts in place of exceptions that concurrent.futures has of its own. Steals exc; new reference. */
-static PyObject *
-convert_exception(corolla_state *state, PyObject *exc)
-{
-    PyObject *type = (PyObject *)Py_TYPE(exc), *other;
-    if (type == state->concurrent_CancelledError) {
-        other = state->CancelledError;
-    }
-    else if (type == state->concurrent_InvalidStateError) {
-        other = state->InvalidStateError;
-    }
-    else {
-        return exc;
-    }
-    PyObject *args = PyObject_GetAttr(exc, state->s.args);
-    PyObject *converted = args == NULL ? NULL : PyObject_CallObject(other, args);
-    Py_XDECREF(args);
-    if (converted != NULL) {
-        PyObject *tb = PyException_GetTraceback(exc);
-        if (tb != NULL) {
-            (void)PyException_SetTraceback(converted, tb);
-            Py_DECREF(tb);
-        }
-    }
-    Py_DECREF(exc);
-    return converted;
-}
-
-/* Sets an exception, whatever it is: the one who waits has to wake. Steals exc (NULL: what is raised). 0 or -1. */
-static int
-fail_future(corolla_state *state, PyObject *future, PyObject *exc)
-{
-    int rc = -1;
-    if (exc != NULL) {
-        exc = convert_exception(state, exc);
-    }
-    if (exc != NULL) {
-        rc = corolla_future_set_exception(future, exc);
-        Py_DECREF(exc);
-    }
-    return rc == 0 ? 0 : corolla_future_set_raised(future);
-}
-
-/* Copies what a concurrent future came to. future: ours, pending. 0 or -1. */
-static int
-copy_outcome(corolla_state *state, PyObject *future, PyObject *source)
-{
-    PyObject *cancelled = PyObject_CallMethodNoArgs(source, state->s.cancelled);
-    int is_cancelled = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
-    Py_XDECREF(cancelled);
-    if (is_cancelled < 0) {
-        return fail_future(state, future, NULL);
-    }
-    if (is_cancelled) {
-        return corolla_future_cancel(future, NULL) < 0 ? -1 : 0;
-    }
-    PyObject *exc = PyObject_CallMethodNoArgs(source, state->s.exception);
-    if (exc == NULL || exc != Py_None) {
-        return fail_future(state, future, exc);
-    }
-    Py_DECREF(exc);
-    PyObject *result = PyObject_CallMethodNoArgs(source, state->s.result);
-    if (result == NULL) {
-        return fail_future(state, future, NULL);
-    }
-    int rc = corolla_future_set_result(future, result);
-    Py_DECREF(result);
-    return rc;
-}
-
-/* On the loop's thread. */
-static PyObject *
-work_settled(PyObject *future, PyObject *source)
-{
-    if (!corolla_future_done(future) && copy_outcome(((corolla_future *)future)->state, future, source) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef work_settled_def = {"work_settled", work_settled, METH_O, NULL};
-
-/* On whatever thread completed or cancelled the concurrent future. */
-static PyObject *
-work_done(PyObject *future, PyObject *source)
-{
-    if (post_to_loop(future, &work_settled_def, source) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef work_done_def = {"work_done", work_done, METH_O, NULL};
-
-/* The loop's side is done: was it cancelled, so is the work. */
-static int
-waiter_done(PyObject *future, PyObject *source)
-{
-    if (((corolla_future *)future)->status != COROLLA_CANCELLED) {
-        return 0;
-    }
-    PyObject *done = PyObject_CallMethodNoArgs(source, ((corolla_future *)future)->state->s.cancel);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
-/* asyncio.wrap_future() of a concurrent future. New reference or NULL. */
-static PyObject *
-wrap_work(corolla_core *core, PyObject *source)
-{
-    corolla_state *state = core->state;
-    int known = PyObject_IsInstance(source, state->concurrent_Future);
-    if (known < 0) {
-        return NULL;
-    }
-    if (!known) {
-        /* A future already, or nothing that can be waited for: asyncio has the words for it. */
-        PyObject *stack[2] = {source, core->loop};
-        PyObject *names = PyTuple_Pack(1, state->s.loop);
-        PyObject *wrapped = names == NULL ? NULL : PyObject_Vectorcall(state->wrap_future, stack, 1, names);
-        Py_XDECREF(names);
-        return wrapped;
-    }
-    PyObject *callback = NULL, *added = NULL;
-    PyObject *future = core->overridden & COROLLA_OWN_CREATE_FUTURE
-                           ? PyObject_CallMethodNoArgs(core->loop, state->s.create_future)
-                           : corolla_future_new(core);
-    if (future == NULL) {
-        return NULL;
-    }
-    if (!corolla_is_future(state, future) || ((corolla_future *)future)->core != core) {
-        PyObject *chain = PyImport_ImportModuleAttrString("asyncio.futures", "_chain_future");
-        added = chain == NULL ? NULL : PyObject_CallFunctionObjArgs(chain, source, future, NULL);
-        Py_XDECREF(chain);
-    }
-    else if (corolla_future_on_done(future, waiter_done, Py_NewRef(source)) == 0) {
-        callback = PyCFunction_New(&work_done_def, future);
-        added = callback == NULL ? NULL : PyObject_CallMethodOneArg(source, state->s.add_done_callback, callback);
-        Py_XDECREF(callback);
-    }
-    if (added == NULL) {
-        Py_DECREF(future);
-        return NULL;
-    }
-    Py_DECREF(added);
-    return future;
 }
 
 /* ---- The default executor --------------------------------------------------------------------- */
@@ -299,7 +122,7 @@ loop_run_in_executor(PyObject *loop, PyObject *const *args, Py_ssize_t nargs, Py
     if (work == NULL) {
         return NULL;
     }
-    PyObject *future = wrap_work(core, work);
+    PyObject *future = corolla_wrap_future(core->state, work, core->loop);
     Py_DECREF(work);
     return future;
 }
@@ -423,7 +246,7 @@ shutdown_settled(PyObject *future, PyObject *outcome)
         Py_RETURN_NONE;
     }
     corolla_state *state = ((corolla_future *)future)->state;
-    int rc = PyExceptionInstance_Check(outcome) ? fail_future(state, future, Py_NewRef(outcome))
+    int rc = PyExceptionInstance_Check(outcome) ? corolla_chain_fail(state, future, Py_NewRef(outcome))
                                                 : corolla_future_set_result(future, outcome);
     if (rc < 0) {
         return NULL;
@@ -445,7 +268,8 @@ shutdown_wait(PyObject *future, PyObject *executor)
         }
         outcome = exc = PyErr_GetRaisedException();
     }
-    int rc = post_to_loop(future, &shutdown_settled_def, outcome);
+    corolla_future *fut = (corolla_future *)future;
+    int rc = fut->loop == NULL ? 0 : corolla_chain_post(fut->state, fut->loop, &shutdown_settled_def, future, outcome);
     Py_XDECREF(exc);
     if (rc < 0) {
         return NULL;

@@ -68,9 +68,8 @@ create_task(corolla_state *state, PyObject *loop, PyObject *coro)
     return corolla_core_check_closed(core) < 0 ? NULL : corolla_task_new(core, coro, NULL, NULL, false);
 }
 
-/* The loop that runs, or would: new reference or NULL. */
-static PyObject *
-default_loop(corolla_state *state)
+PyObject *
+corolla_default_loop(corolla_state *state)
 {
     PyObject *loop = PyObject_CallNoArgs(state->_get_running_loop);
     if (loop == Py_None) {
@@ -97,7 +96,7 @@ close_unused(corolla_state *state, PyObject *coro)
 static PyObject *
 task_for(corolla_state *state, PyObject *coro, PyObject *given)
 {
-    PyObject *loop = given != NULL ? Py_NewRef(given) : default_loop(state);
+    PyObject *loop = given != NULL ? Py_NewRef(given) : corolla_default_loop(state);
     PyObject *task = loop == NULL ? NULL : create_task(state, loop, coro);
     if (task == NULL && loop != NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
         close_unused(state, coro);
@@ -143,6 +142,16 @@ corolla_ensure_future(corolla_state *state, PyObject *arg, PyObject *loop)
     }
     PyObject *coro = coroutine ? Py_NewRef(arg) : wrap_awaitable(state, arg);
     return coro == NULL ? NULL : task_for(state, coro, loop);
+}
+
+void
+corolla_refuse_type(const char *wanted, PyObject *obj)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(obj));
+    if (name != NULL) {
+        PyErr_Format(PyExc_TypeError, "%s, not %U", wanted, name);
+        Py_DECREF(name);
+    }
 }
 
 PyDoc_STRVAR(
