@@ -208,7 +208,7 @@ work_done(PyObject *self, PyObject *work)
     corolla_link *link = (corolla_link *)self;
     PyObject *future = link->objects[FUTURE];
     PyObject *loop = future == NULL ? Py_NewRef(Py_None) : corolla_any_loop(link->state, future);
-    int rc = loop == NULL       ? -1
+    int rc = loop == NULL      ? -1
              : loop == Py_None ? 0
                                : corolla_chain_post(link->state, loop, &work_settled_def, self, work);
     Py_XDECREF(loop);

@@ -8,7 +8,7 @@ enum { COROLLA_LINKED = 4 };
 
 typedef struct corolla_link {
     PyObject_HEAD
-    corolla_state *state;            /* borrowed */
+    corolla_state *state;              /* borrowed */
     PyObject *objects[COROLLA_LINKED]; /* owned, each; whoever makes it says what they are */
 } corolla_link;
 

@@ -6,9 +6,9 @@
 typedef enum { ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION } Until;
 
 typedef struct {
-    corolla_state *state; /* borrowed */
-    PyObject *given;      /* owned: the iterable */
-    PyObject *timeout;    /* owned: seconds or None */
+    corolla_state *state;  /* borrowed */
+    PyObject *given;       /* owned: the iterable */
+    PyObject *timeout;     /* owned: seconds or None */
     PyObject *return_when; /* owned */
     PyObject *futures;     /* owned: a tuple of those that differ */
     PyObject **told;       /* owned table, one for each future: its callback (owned), or NULL */
@@ -112,9 +112,8 @@ static int
 read_arguments(WaitState *st, corolla_state *state)
 {
     PyObject *fs = st->given;
-    int wrong = PyList_CheckExact(fs) || PySet_CheckExact(fs) || PyTuple_CheckExact(fs)
-                    ? 0
-                    : corolla_any_isfuture(state, fs);
+    int wrong =
+        PyList_CheckExact(fs) || PySet_CheckExact(fs) || PyTuple_CheckExact(fs) ? 0 : corolla_any_isfuture(state, fs);
     if (wrong == 0 && !PyList_CheckExact(fs)) {
         wrong = corolla_any_iscoroutine(state, fs);
     }
@@ -241,8 +240,7 @@ begin_to_wait(corolla_coro *co, WaitState *st)
     }
     if (st->timeout != Py_None) {
         double delay = PyFloat_AsDouble(st->timeout);
-        if ((delay == -1.0 && PyErr_Occurred()) ||
-            corolla_alarm_wake(&st->alarm, state, loop, delay, st->waiter) < 0) {
+        if ((delay == -1.0 && PyErr_Occurred()) || corolla_alarm_wake(&st->alarm, state, loop, delay, st->waiter) < 0) {
             goto done;
         }
     }
@@ -325,12 +323,13 @@ static const corolla_coro_spec wait_spec = {
     .clear = wait_clear,
 };
 
-PyDoc_STRVAR(wait_doc,
-             "wait($module, /, fs, *, timeout=None, return_when='ALL_COMPLETED')\n--\n\n"
-             "Coroutine: wait until futures or tasks are done. Return two sets of them, (done, pending).\n\n"
-             "timeout: seconds after which it returns at any rate, or None. return_when: ALL_COMPLETED, FIRST_COMPLETED, or\n"
-             "FIRST_EXCEPTION for the first that raises, if any. Nothing is cancelled. Raises ValueError for no futures\n"
-             "and TypeError for coroutines. Specified by asyncio.wait().");
+PyDoc_STRVAR(
+    wait_doc,
+    "wait($module, /, fs, *, timeout=None, return_when='ALL_COMPLETED')\n--\n\n"
+    "Coroutine: wait until futures or tasks are done. Return two sets of them, (done, pending).\n\n"
+    "timeout: seconds after which it returns at any rate, or None. return_when: ALL_COMPLETED, FIRST_COMPLETED, or\n"
+    "FIRST_EXCEPTION for the first that raises, if any. Nothing is cancelled. Raises ValueError for no futures\n"
+    "and TypeError for coroutines. Specified by asyncio.wait().");
 
 static PyObject *
 module_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

@@ -436,6 +436,54 @@ def test_sleep_timeout_and_wait_for(loop, leaks_nothing):
     leaks_nothing(operation, rounds=500)
 
 
+def test_wait_shield_and_as_completed(loop, leaks_nothing):
+    async def operation():
+        futures = [loop.create_future() for _ in range(2)]
+        await corolla.wait(futures, timeout=0)
+        loop.call_soon(futures[0].set_result, None)
+        await corolla.wait(futures, return_when=corolla.FIRST_COMPLETED)
+        async for _ in corolla.as_completed(futures[:1]):
+            pass
+        for nearest in corolla.as_completed([returns(), futures[1]], timeout=0.00001):
+            try:
+                await nearest
+            except TimeoutError:
+                pass
+        waiting = corolla.wait(futures)
+        waiting.send(None)
+        waiting.close()
+        shielded = corolla.shield(futures[1])
+        shielded.cancel()
+        await corolla.shield(returns())
+        corolla.shield(futures[1])
+        await corolla.ensure_future(Awaitable())
+        futures[1].cancel()
+        await corolla.sleep(0)
+
+    leaks_nothing(operation, rounds=500)
+
+
+class Awaitable:
+    def __await__(self):
+        yield
+
+
+def test_between_threads(loop, leaks_nothing):
+    async def operation():
+        work = corolla.run_coroutine_threadsafe(returns(), loop)
+        await corolla.wrap_future(work)
+        await corolla.to_thread(int, "5", base=10)
+        work = corolla.run_coroutine_threadsafe(asyncio.Event().wait(), loop)
+        await corolla.sleep(0)
+        work.cancel()
+        corolla.wrap_future(concurrent.futures.Future()).cancel()
+        await corolla.sleep(0)
+        await corolla.sleep(0)
+
+    leaks_nothing(operation, rounds=300)
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
 def test_exceptions(loop, leaks_nothing):
     @types.coroutine
     def garbage():

@@ -339,6 +339,26 @@ def timeout(world: World, state: str) -> Any:
     return made
 
 
+def as_completed(world: World, state: str) -> Any:
+    """With one done and one to come, one that somebody waits on; all handed out."""
+
+    async def make() -> Any:
+        done, left = impl.Future(loop=world.loop), impl.Future(loop=world.loop)
+        done.set_result("done")
+        made = corolla.as_completed([done, left], timeout=1000)
+        world.kept.append(left)
+        if state == "closed":
+            await next(made)
+            next(made).close()
+        elif state == "bare":
+            world.kept += [impl.Task(coro, loop=world.loop) for coro in made]
+            for waiting in world.kept[-2:]:
+                waiting._log_destroy_pending = False
+        return made
+
+    return world.run(make())
+
+
 def wakeup(world: World, state: str) -> Any:
     """What stands in a future's _callbacks for a task that waits."""
     awaited = impl.Future(loop=world.loop)
@@ -474,6 +494,7 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "future iterator": iterator,
     "task wakeup": wakeup,
     "Timeout": timeout,
+    "as_completed": as_completed,
     "EventLoopPolicy": policy,
     "Lock": sync_maker(impl.api.Lock),
     "Event": sync_maker(impl.api.Event),
