@@ -60,28 +60,6 @@ init_imports(corolla_state *state)
     return 0;
 }
 
-static int
-module_exec(PyObject *module)
-{
-    corolla_state *state = PyMem_Calloc(1, sizeof *state);
-    if (state == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    *(corolla_state **)PyModule_GetState(module) = state;
-    state->module = module;
-    state->living = 1;
-    if (init_strings(state) < 0 || init_imports(state) < 0) {
-        return -1;
-    }
-    if (corolla_scheduler_init(module, state) < 0 || corolla_primitives_init(module, state) < 0 ||
-        corolla_transports_init(module, state) < 0 || corolla_streams_init(module, state) < 0 ||
-        corolla_loop_init(module, state) < 0 || corolla_mark_async_names(module, state) < 0) {
-        return -1;
-    }
-    return 0;
-}
-
 /* Every object of the state, once: what is visited is what is dropped. */
 #define EACH_OBJECT(X)        \
     X(handle_type)            \
@@ -93,6 +71,8 @@ module_exec(PyObject *module)
     X(coroutine_type)         \
     X(coro_wrapper_type)      \
     X(stop_type)              \
+    X(special_type)           \
+    X(bound_type)             \
     X(eager_factory_type)     \
     X(async_function_type)    \
     X(async_code)             \
@@ -138,6 +118,46 @@ enum {
 #undef X
         object_count
 };
+
+static int
+quicken_types(corolla_state *state)
+{
+    PyObject *const objects[] = {
+#define X(name) (PyObject *)state->name,
+        EACH_OBJECT(X)
+#undef X
+    };
+    for (size_t i = 0; i < object_count; i++) {
+        if (objects[i] != NULL && PyType_Check(objects[i]) &&
+            corolla_quicken_type(state, (PyTypeObject *)objects[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    corolla_state *state = PyMem_Calloc(1, sizeof *state);
+    if (state == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *(corolla_state **)PyModule_GetState(module) = state;
+    state->module = module;
+    state->living = 1;
+    if (init_strings(state) < 0 || init_imports(state) < 0) {
+        return -1;
+    }
+    if (corolla_scheduler_init(module, state) < 0 || corolla_primitives_init(module, state) < 0 ||
+        corolla_transports_init(module, state) < 0 || corolla_streams_init(module, state) < 0 ||
+        corolla_loop_init(module, state) < 0 || corolla_mark_async_names(module, state) < 0 ||
+        quicken_types(state) < 0) {
+        return -1;
+    }
+    return 0;
+}
 
 /* There is no m_clear: the collector breaks the cycle of module and types at the types, and until the last
  * object is gone its methods find the state whole. */

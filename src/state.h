@@ -13,6 +13,8 @@
 
 /* Interned once at import. corolla_state.s.NAME */
 #define COROLLA_STRINGS(X)       \
+    X(__aenter__)                \
+    X(__aexit__)                 \
     X(__class__)                 \
     X(__name__)                  \
     X(__qualname__)              \
@@ -283,7 +285,7 @@ typedef struct corolla_state {
     /* scheduler/ */
     PyTypeObject *handle_type, *timer_handle_type, *future_type, *task_type, *future_iter_type; /* owned, each */
     PyTypeObject *callback_type, *coroutine_type, *coro_wrapper_type, *stop_type;               /* owned, each */
-    PyTypeObject *eager_factory_type, *async_function_type;                                     /* owned, each */
+    PyTypeObject *eager_factory_type, *async_function_type, *special_type, *bound_type;         /* owned, each */
     PyObject *async_code;                                                                       /* owned: async_def.c */
     PyObject *current_tasks;             /* owned: asyncio's dict of loop to task, before 3.14 */
     PyObject *swap_current;              /* owned: _asyncio._swap_current_task, from 3.14 on */
@@ -351,6 +353,8 @@ int corolla_streams_init(PyObject *module, corolla_state *state);
 int corolla_loop_init(PyObject *module, corolla_state *state);
 int corolla_mark_async_names(PyObject *module, corolla_state *state); /* when all are there: async_names.c */
 
+/* Lets `async with` bind __aenter__() and __aexit__() of a type just made cheaply: scheduler/special.c. 0 or -1. */
+int corolla_quicken_type(corolla_state *state, PyTypeObject *type);
 /* Adds methods that other files define to a type just made. 0 or -1. */
 int corolla_add_methods(PyTypeObject *type, PyMethodDef *methods);
 

@@ -21,7 +21,7 @@ typedef struct nest {
 } nest;
 
 typedef struct corolla_freelists {
-    freelist handles, timers, futures, tasks, iters, callbacks, coros, stops;
+    freelist handles, timers, futures, tasks, iters, callbacks, coros, stops, bounds;
     nest dying_futures, dying_handles;
 } corolla_freelists;
 

@@ -97,6 +97,8 @@ corolla_scheduler_init(PyObject *module, corolla_state *state)
         add_type(module, &state->coro_wrapper_type, &corolla_coro_wrapper_spec, NULL, false) < 0 ||
         add_type(module, &state->coroutine_type, &corolla_coro_type_spec, NULL, false) < 0 ||
         add_type(module, &state->stop_type, &corolla_stop_spec, (PyTypeObject *)PyExc_StopIteration, false) < 0 ||
+        add_type(module, &state->special_type, &corolla_special_spec, NULL, false) < 0 ||
+        add_type(module, &state->bound_type, &corolla_bound_spec, NULL, false) < 0 ||
         corolla_eager_init(module, state) < 0 || corolla_async_def_init(module, state) < 0) {
         return -1;
     }
@@ -128,5 +130,6 @@ corolla_scheduler_free(corolla_state *state)
     free_list(&lists->callbacks);
     free_list(&lists->coros);
     free_list(&lists->stops);
+    free_list(&lists->bounds);
     PyMem_Free(lists);
 }
