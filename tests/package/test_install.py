@@ -287,6 +287,51 @@ assert asyncio.run(main()) is uvloop.Loop
         pytest.skip("no uvloop here")
 
 
+def test_uvloop_imported_afterwards(python):
+    """Its loop then makes our futures and tasks, and our primitives work through its public methods."""
+    out = python(
+        """
+corolla.install()
+"""
+        + HAS_UVLOOP
+        + """
+async def serve(reader, writer):
+    writer.write((await reader.readline()).upper())
+    await writer.drain()
+    writer.close()
+async def main():
+    loop = asyncio.get_running_loop()
+    assert type(loop) is uvloop.Loop
+    assert type(asyncio.current_task()) is corolla.Task
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"hello\\n")
+        assert await reader.read() == b"HELLO\\n"
+        writer.close()
+    queue, lock = asyncio.Queue(1), asyncio.Lock()
+    async def produce():
+        async with lock:
+            for i in range(5):
+                await queue.put(i)
+    async def consume():
+        return [await queue.get() for _ in range(5)]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(produce())
+        consumer = group.create_task(consume())
+    assert consumer.result() == list(range(5))
+    try:
+        await asyncio.wait_for(asyncio.shield(loop.create_future()), 0.001)
+    except TimeoutError:
+        pass
+    assert await asyncio.to_thread(sum, [1, 2]) == 3
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.run(main())
+"""
+    )
+    if out == "skipped\n":
+        pytest.skip("no uvloop here")
+
+
 def test_what_somebody_else_has_put_there(python):
     python("""
     before = asyncio.gather
