@@ -27,7 +27,7 @@ from contextvars import Context
 from os import PathLike
 from socket import socket
 from types import GenericAlias, TracebackType
-from typing import IO, Any, Generic, Protocol, Self, TypeAlias, TypeVar, final, overload
+from typing import IO, Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import Buffer, TypeVarTuple, disjoint_base
 
@@ -465,6 +465,13 @@ class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore):
 @disjoint_base
 class Condition(asyncio.Condition):
     def __init__(self, lock: asyncio.Lock | None = None) -> None: ...
+    # The lock's own methods, as they are in asyncio.
+    acquire: Callable[[], Coroutine[Any, Any, Literal[True]]]
+    release: Callable[[], None]
+    locked: Callable[[], bool]
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
+    ) -> None: ...
 
 @disjoint_base
 class Barrier(asyncio.Barrier):
