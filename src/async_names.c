@@ -45,6 +45,8 @@ static const struct {
     {"Queue", (const char *const[]){"get", "join", "put", NULL}},
     {"Semaphore", (const char *const[]){"acquire", NULL}},
     {"Server", (const char *const[]){"serve_forever", "start_serving", "wait_closed", NULL}},
+    {"Stream", (const char *const[]){"close", "peek", "read", "readexactly", "readinto", "readline", "readuntil",
+                                     "sendfile", "start_tls", "write", "write_eof", "writelines", NULL}},
     {"StreamReader", (const char *const[]){"read", "readexactly", "readline", "readuntil", NULL}},
     {"StreamWriter", (const char *const[]){"drain", "start_tls", "wait_closed", NULL}},
 };

@@ -42,6 +42,14 @@ def test_methods(name):
     assert wrong == []
 
 
+def test_what_is_ours_alone():
+    """Whatever says of itself that it is a coroutine."""
+    for owner in [corolla, *(value for value in vars(corolla).values() if isinstance(value, type))]:
+        for name, value in vars(owner).items():
+            if name not in LEFT_ALONE and str(getattr(value, "__doc__", "")).startswith("Coroutine:"):
+                assert inspect.iscoroutinefunction(value), value
+
+
 def test_bound_and_through_partial():
     import functools
 

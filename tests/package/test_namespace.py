@@ -12,23 +12,51 @@ import pytest
 # What newer versions have and corolla has everywhere.
 NEWER = {"EventLoop", "QueueShutDown", "TaskGroup", "create_eager_task_factory", "eager_task_factory"}
 
-# Ours, whatever else becomes so.
+# Ours: what asyncio is made of.
 OURS = {
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "EventLoop",
     "Future",
     "Handle",
+    "LifoQueue",
+    "Lock",
+    "PriorityQueue",
+    "Queue",
     "Runner",
+    "Semaphore",
     "Server",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
     "Task",
+    "TaskGroup",
+    "Timeout",
     "TimerHandle",
+    "as_completed",
     "create_eager_task_factory",
     "create_task",
     "eager_task_factory",
+    "ensure_future",
     "gather",
     "get_event_loop",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "run",
+    "run_coroutine_threadsafe",
+    "shield",
     "sleep",
+    "start_server",
+    "start_unix_server",
+    "timeout",
+    "timeout_at",
+    "to_thread",
+    "wait",
+    "wait_for",
+    "wrap_future",
 }
 
 # What programs compare, catch and inherit from: the class itself, not one like it.
