@@ -18,6 +18,8 @@ from transports.unix_support import abstract, exists
 
 # nginx is installed where only root's PATH looks.
 PATH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
+# Without what a run under sanitizers preloads: these are not the programs under test.
+ENVIRON = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 SECONDS = 50
 
 
@@ -37,7 +39,7 @@ async def in_thread(call, *args, **kwargs):
 
 
 async def output(*command, **kwargs):
-    done = await in_thread(subprocess.run, command, capture_output=True, timeout=SECONDS, **kwargs)
+    done = await in_thread(subprocess.run, command, capture_output=True, timeout=SECONDS, env=ENVIRON, **kwargs)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return done.stdout
 
@@ -205,6 +207,7 @@ def test_nc_as_server(run, nc, path):
     async def main():
         with subprocess.Popen(
             [nc, "-v", "-N", "-l", "-U", path],
+            env=ENVIRON,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
