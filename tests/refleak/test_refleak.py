@@ -1184,3 +1184,62 @@ def test_datagram_endpoints_that_fail(loop, leaks_nothing):
         await asyncio.wait([task])
 
     leaks_nothing(operation, rounds=300)
+
+
+def test_contexts_lent_and_kept(loop, leaks_nothing):
+    variable = contextvars.ContextVar("variable")
+
+    def callback(number):
+        if number % 2:
+            variable.set(object())
+        if number % 3 == 0:
+            loop.call_soon(callback, 1)
+
+    async def child(number):
+        if number % 2:
+            variable.set(object())
+        if number % 3 == 0:
+            await impl.sleep(0)
+
+    async def operation():
+        variable.set(object())
+        handles = [loop.call_soon(callback, number) for number in range(6)]
+        handles += [loop.call_later(0, callback, number) for number in range(6)]
+        loop.call_soon_threadsafe(callback, 3)
+        future = loop.create_future()
+        future.add_done_callback(lambda future: variable.set(future))
+        future.set_result(None)
+        tasks = [loop.create_task(child(number)) for number in range(6)]
+        handles[0]._context.run(variable.set, handles)
+        handles[1].cancel()
+        handles[-1].cancel()
+        for task in tasks:
+            await task
+        for _ in range(3):
+            await impl.sleep(0)
+        handles[2]._context.run(variable.set, handles)
+
+    leaks_nothing(operation)
+
+
+def test_ends_of_iterators_and_bound_methods(loop, leaks_nothing):
+    lock = corolla.Lock()
+
+    async def operation():
+        future = loop.create_future()
+        future.set_result(object())
+        for step in (next, lambda iterator: iterator.send(None)):
+            try:
+                step(future.__await__())
+            except StopIteration as stop:
+                assert stop.args == (stop.value,)
+                repr(stop)
+        await future
+        async with lock:
+            pass
+        enter, leave = lock.__aenter__, lock.__aexit__
+        assert (enter == lock.__aenter__, enter.__name__, repr(leave)) is not None
+        await enter()
+        await leave(None, None, None)
+
+    leaks_nothing(operation)
