@@ -160,6 +160,9 @@ corolla_waitlist_wake(corolla_state *state, corolla_waitlist *list, Py_ssize_t m
 int
 corolla_waitlist_wake_head(corolla_state *state, corolla_waitlist *list)
 {
+    if (list->shown == NULL && list->ring.count == 0) {
+        return 0;
+    }
     PyObject *future = future_at(list, 0);
     if (future == NULL) {
         return PyErr_Occurred() ? -1 : 0;
