@@ -93,6 +93,14 @@ corolla_revive(PyObject *self, PyTypeObject *type)
 #endif
 }
 
+/* Whether an object that is called can tell by its reference count that only its caller has it. From 3.14 on the
+ * interpreter calls what is in a variable without a reference of its own. */
+#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED)
+#define COROLLA_CALLER_COUNTS 1
+#else
+#define COROLLA_CALLER_COUNTS 0
+#endif
+
 /* The context that is current in this thread: borrowed, NULL while it has none. */
 static inline PyObject *
 corolla_current_context(void)

@@ -73,6 +73,7 @@ init_imports(corolla_state *state)
     X(stop_type)              \
     X(special_type)           \
     X(bound_type)             \
+    X(with_coroutine_type)    \
     X(eager_factory_type)     \
     X(async_function_type)    \
     X(async_code)             \

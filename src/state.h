@@ -286,6 +286,7 @@ typedef struct corolla_state {
     PyTypeObject *handle_type, *timer_handle_type, *future_type, *task_type, *future_iter_type; /* owned, each */
     PyTypeObject *callback_type, *coroutine_type, *coro_wrapper_type, *stop_type;               /* owned, each */
     PyTypeObject *eager_factory_type, *async_function_type, *special_type, *bound_type;         /* owned, each */
+    PyTypeObject *with_coroutine_type;                                                          /* owned */
     PyObject *async_code;                                                                       /* owned: async_def.c */
     PyObject *current_tasks;             /* owned: asyncio's dict of loop to task, before 3.14 */
     PyObject *swap_current;              /* owned: _asyncio._swap_current_task, from 3.14 on */

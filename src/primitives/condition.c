@@ -377,6 +377,20 @@ condition_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     return corolla_sync_coro(self, plain ? &exit_spec : &corolla_sync_exit_spec);
 }
 
+int
+corolla_condition_quick_enter(PyObject *self)
+{
+    bool plain = corolla_sync_is_plain(self, ((corolla_sync *)self)->state->condition_type);
+    return plain ? corolla_condition_try(self) : 0;
+}
+
+int
+corolla_condition_quick_exit(PyObject *self)
+{
+    bool plain = corolla_sync_is_plain(self, ((corolla_sync *)self)->state->condition_type);
+    return plain ? (corolla_condition_release(self) < 0 ? -1 : 1) : 0;
+}
+
 /* ---- The type ------------------------------------------------------------------------------------ */
 
 PyObject *

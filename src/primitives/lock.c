@@ -162,6 +162,20 @@ lock_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     return corolla_sync_coro(self, plain ? &exit_spec : &corolla_sync_exit_spec);
 }
 
+int
+corolla_lock_quick_enter(PyObject *self)
+{
+    bool plain = corolla_sync_is_plain(self, lock_of(self)->sync.state->lock_type);
+    return plain ? corolla_lock_try(self) : 0;
+}
+
+int
+corolla_lock_quick_exit(PyObject *self)
+{
+    bool plain = corolla_sync_is_plain(self, lock_of(self)->sync.state->lock_type);
+    return plain ? (corolla_lock_release(self) < 0 ? -1 : 1) : 0;
+}
+
 /* ---- The type ---------------------------------------------------------------------------------- */
 
 static int

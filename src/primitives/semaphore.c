@@ -249,14 +249,21 @@ acquire_step(corolla_coro *co, PyObject *value)
     COROLLA_END(co);
 }
 
+/* release() of one whose methods nobody has replaced. 0 or -1. */
+static int
+release_plain(PyObject *self)
+{
+    SemaphoreObject *semaphore = semaphore_of(self);
+    bool bounded = Py_IS_TYPE(self, semaphore->sync.state->bounded_semaphore_type);
+    return bounded ? release_bounded(semaphore) : release(semaphore);
+}
+
 static corolla_step
 exit_step(corolla_coro *co, PyObject *value)
 {
     (void)value;
     corolla_sync_call *call = corolla_coro_state(co);
-    bool bounded = Py_IS_TYPE(call->self, co->state->bounded_semaphore_type);
-    int rc = bounded ? release_bounded(semaphore_of(call->self)) : release(semaphore_of(call->self));
-    return rc < 0 ? COROLLA_RAISE : corolla_return(co, Py_NewRef(Py_None));
+    return release_plain(call->self) < 0 ? COROLLA_RAISE : corolla_return(co, Py_NewRef(Py_None));
 }
 
 static const corolla_coro_spec exit_spec = COROLLA_SYNC_SPEC("__aexit__", "Semaphore.__aexit__", exit_step);
@@ -334,6 +341,20 @@ semaphore_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     return corolla_sync_coro(self, is_plain(self) ? &exit_spec : &corolla_sync_exit_spec);
+}
+
+int
+corolla_semaphore_quick_enter(PyObject *self)
+{
+    SemaphoreObject *semaphore = semaphore_of(self);
+    int locked = is_plain(self) ? is_locked(semaphore) : 1;
+    return locked != 0 ? (locked < 0 ? -1 : 0) : (number_add(&semaphore->value, -1) < 0 ? -1 : 1);
+}
+
+int
+corolla_semaphore_quick_exit(PyObject *self)
+{
+    return is_plain(self) ? (release_plain(self) < 0 ? -1 : 1) : 0;
 }
 
 /* ---- The types ----------------------------------------------------------------------------------- */

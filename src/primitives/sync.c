@@ -1,4 +1,5 @@
 /* What locks, events, conditions, semaphores and barriers have in common. */
+#include "../scheduler/special.h"
 #include "lock.h"
 
 /* ---- Life -------------------------------------------------------------------------------- */
@@ -312,6 +313,13 @@ corolla_sync_init(PyObject *module, corolla_state *state)
         add_type(module, state, &state->semaphore_type, &corolla_semaphore_spec, NULL) < 0 ||
         add_type(module, state, &state->bounded_semaphore_type, &corolla_bounded_semaphore_spec,
                  state->semaphore_type) < 0) {
+        return -1;
+    }
+    if (corolla_quick_with(state, state->lock_type, corolla_lock_quick_enter, corolla_lock_quick_exit) < 0 ||
+        corolla_quick_with(state, state->condition_type, corolla_condition_quick_enter, corolla_condition_quick_exit) <
+            0 ||
+        corolla_quick_with(state, state->semaphore_type, corolla_semaphore_quick_enter, corolla_semaphore_quick_exit) <
+            0) {
         return -1;
     }
     return 0;

@@ -94,6 +94,14 @@ int corolla_sync_line_up(corolla_sync_call *call);
 /* Takes it out. Keeps an exception being raised, unless it fails. 0 or -1. */
 int corolla_sync_step_out(corolla_sync_call *call);
 
+/* What awaiting __aenter__() and __aexit__() does when it need not wait: scheduler/special.h. */
+int corolla_lock_quick_enter(PyObject *self);
+int corolla_lock_quick_exit(PyObject *self);
+int corolla_condition_quick_enter(PyObject *self);
+int corolla_condition_quick_exit(PyObject *self);
+int corolla_semaphore_quick_enter(PyObject *self);
+int corolla_semaphore_quick_exit(PyObject *self);
+
 /* __aenter__() and __aexit__() by the object's own acquire() and release(), whoever's they are. */
 extern const corolla_coro_spec corolla_sync_enter_spec, corolla_sync_exit_spec;
 

@@ -82,7 +82,7 @@ int corolla_future_set_exception_raw(corolla_future *fut, PyObject *exc);
 
 extern PyType_Spec corolla_handle_spec, corolla_timer_handle_spec, corolla_callback_spec;
 extern PyType_Spec corolla_future_spec, corolla_future_iter_spec, corolla_task_spec, corolla_coro_type_spec,
-    corolla_coro_wrapper_spec, corolla_stop_spec, corolla_special_spec, corolla_bound_spec;
+    corolla_coro_wrapper_spec, corolla_stop_spec;
 PyObject *corolla_future_iter_new(PyObject *future);
 
 /* ---- task.c and task_type.c ---------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #include "callback.h"
 #include "eager.h"
 #include "freelist.h"
+#include "special.h"
 
 PyDoc_STRVAR(tasks_doc, "_tasks($module, /)\n--\n\nReturn a list of all tasks of this interpreter that are not done.");
 
@@ -99,6 +100,7 @@ corolla_scheduler_init(PyObject *module, corolla_state *state)
         add_type(module, &state->stop_type, &corolla_stop_spec, (PyTypeObject *)PyExc_StopIteration, false) < 0 ||
         add_type(module, &state->special_type, &corolla_special_spec, NULL, false) < 0 ||
         add_type(module, &state->bound_type, &corolla_bound_spec, NULL, false) < 0 ||
+        add_type(module, &state->with_coroutine_type, &corolla_with_coroutine_spec, NULL, false) < 0 ||
         corolla_eager_init(module, state) < 0 || corolla_async_def_init(module, state) < 0) {
         return -1;
     }
