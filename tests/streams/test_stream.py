@@ -580,3 +580,69 @@ def test_serve_forever_twice_leaves_the_first_alone(run):
         await asyncio.wait([serving])
 
     run(main())
+
+
+@pytest.mark.parametrize("kind", ["path", "Path", "abstract"])
+def test_unix(run, tmp_path, kind):
+    path = {"path": str(tmp_path / "s"), "Path": tmp_path / "s", "abstract": f"\0corolla-{os.getpid()}-{id(run)}"}[kind]
+
+    async def main():
+        async with corolla.UnixStreamServer(echo, path, limit=50) as server:
+            assert server.is_serving()
+            assert len(server.sockets) == 1
+            async with corolla.connect_unix(path, limit=77) as stream:
+                assert type(stream) is corolla.Stream
+                assert stream.limit == 77
+                data = os.urandom(1_000_000)
+                writing = asyncio.ensure_future(stream.write(data))
+                assert await stream.readexactly(len(data)) == data
+                await writing
+                await stream.write_eof()
+                assert await stream.read() == b""
+        assert not server.is_serving()
+        if kind != "abstract":
+            assert not os.path.exists(path)
+        with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
+            await corolla.connect_unix(path)
+
+    run(main())
+
+
+def test_unix_arguments(run, tmp_path):
+    async def main():
+        with pytest.raises(ValueError, match="Limit cannot be <= 0"):
+            corolla.connect_unix(str(tmp_path), limit=0)
+        with pytest.raises(TypeError):
+            corolla.connect_unix("one", "two")
+        with pytest.raises(ValueError, match="no path and sock"):
+            await corolla.connect_unix()
+        with pytest.raises(OSError):
+            async with corolla.UnixStreamServer(echo, str(tmp_path / "no" / "such")):
+                raise AssertionError("not reached")
+        ours, theirs = socket.socketpair()
+        async with corolla.connect_unix(sock=ours) as stream:
+            with theirs:
+                theirs.sendall(b"line\n")
+                assert await stream.readline() == b"line\n"
+
+    run(main())
+
+
+def test_the_pair_over_unix(run, tmp_path):
+    async def main():
+        async def lines(reader, writer):
+            async for line in reader:
+                writer.write(line.upper())
+            writer.close()
+
+        path = str(tmp_path / "s")
+        async with await corolla.start_unix_server(lines, path):
+            reader, writer = await corolla.open_unix_connection(path)
+            writer.write(b"one\ntwo\n")
+            await writer.drain()
+            writer.write_eof()
+            assert await reader.read() == b"ONE\nTWO\n"
+            writer.close()
+            await writer.wait_closed()
+
+    run(main())
