@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from suite import network_cases, plot, primitive_cases, programs, scheduler_cases, table
+from suite import network_cases, plot, primitive_cases, programs, scheduler_cases, stream_cases, table
 from suite.implementations import NAMES
 from suite.loop_cases import LoopCase
 from suite.network_cases import LIBCOROLLA, RAW, Cells, NetworkCase, Timing
@@ -82,7 +82,7 @@ def available(names: Sequence[str]) -> dict[str, str]:
 
 
 def loop_cases() -> list[LoopCase]:
-    return [*scheduler_cases.case.values(), *primitive_cases.case.values()]
+    return [*scheduler_cases.case.values(), *primitive_cases.case.values(), *stream_cases.case.values()]
 
 
 def plan(settings: Settings, names: Sequence[str], patterns: Sequence[str], libcorolla: bool) -> list[Step]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import cast
+from typing import Any, cast
 
 from suite.hosting import Host, Start
 from suite.sockets import BACKLOG
@@ -67,6 +67,16 @@ async def start_streams(host: Host) -> object:
     return server
 
 
+async def start_stream(host: Host) -> object:
+    async def serve(stream: Any) -> None:
+        while data := await stream.read(READ_SIZE):
+            await stream.write(data)
+
+    server = host.implementation.StreamServer(serve, sock=host.listener, backlog=BACKLOG)
+    await server.start_serving()
+    return server
+
+
 async def start_readline(host: Host) -> object:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -104,6 +114,7 @@ SERVERS: dict[str, Start] = {
     "protocol": start_protocol,
     "buffered": start_buffered,
     "streams": start_streams,
+    "stream": start_stream,
     "readline": start_readline,
     "sock": start_sock,
     "unix": start_unix,

@@ -45,6 +45,18 @@ def against(case: str, base: str) -> Find:
     return find
 
 
+def of_two_cases(case: str, other: str) -> Find:
+    """How many times as fast one case is as the other, both on corolla."""
+
+    def find(results: Results) -> tuple[float | None, str]:
+        cost, base = results.cost(case, SUBJECT), results.cost(other, SUBJECT)
+        by_cpu = [results.extra(key, SUBJECT, "cpu_cost") for key in (other, case)]
+        remark = f"by CPU {by_cpu[0] / by_cpu[1]:.2f}" if by_cpu[0] and by_cpu[1] else ""
+        return (base / cost if cost and base else None), remark
+
+    return find
+
+
 def mean_of(*groups: str) -> Find:
     def find(results: Results) -> tuple[float | None, str]:
         if not all(results.cases(group) for group in groups):
@@ -106,6 +118,17 @@ GOALS = (
     Goal("Protocol echo, 1 KiB, 64 connections, against raw C", 0.95, against("echo/protocol-1KiB-64", RAW)),
     Goal("sendfile of 1 GiB, against a C loop on sendfile(2)", 0.95, against("sendfile/transport-1GiB", RAW)),
     Goal("sock_sendfile of 1 GiB, against a C loop on sendfile(2)", 0.95, against("sendfile/sock-1GiB", RAW)),
+    Goal("streams echo, 1 KiB, 64 connections, against raw C", 0.90, against("echo/streams-1KiB-64", RAW)),
+    Goal("streams echo, 1 KiB, 64 connections, against uvloop", 1.4, against("echo/streams-1KiB-64", "uvloop")),
+    Goal("readline echo, 1 KiB, 64 connections, against raw C", 0.85, against("echo/readline-1KiB-64", RAW)),
+    Goal("readline echo, 1 KiB, 64 connections, against uvloop", 1.5, against("echo/readline-1KiB-64", "uvloop")),
+    Goal("streams echo, 100 KiB, 64 connections, against uvloop", 1.2, against("echo/streams-100KiB-64", "uvloop")),
+    Goal("short lines from one peer, against asyncio", 4.0, against("streams/lines_from_peer", "asyncio")),
+    Goal(
+        "Stream echo, 1 KiB, 64 connections, against the reader and writer",
+        1.0,
+        of_two_cases("echo/stream-1KiB-64", "echo/streams-1KiB-64"),
+    ),
     Goal(
         "Protocol echo over a Unix socket, 64 connections, against uvloop", 1.0, against("echo/unix-1KiB-64", "uvloop")
     ),

@@ -1,5 +1,5 @@
 """What a case on a loop is: a coroutine function that runs its operation `repetitions` times `unit`, with the stopwatch
-running only while it does, so that setting up is not counted. scheduler_cases.py and primitive_cases.py hold them.
+running only while it does, so that setting up is not counted. scheduler_cases.py, primitive_cases.py and stream_cases.py hold them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Measure = Callable[[Implementation, int, Stopwatch], Awaitable[None]]
 
 @dataclass(frozen=True)
 class LoopCase:
-    group: str  # "scheduler" or "primitives"
+    group: str  # one of LOOP_GROUPS
     name: str  # its function's; no two groups share one
     title: str
     unit: int  # operations in one repetition
@@ -44,7 +44,7 @@ class LoopCase:
         return f"{self.group}/{self.name}"
 
 
-LOOP_GROUPS = ("scheduler", "primitives")
+LOOP_GROUPS = ("scheduler", "primitives", "streams")
 
 
 class Cases(dict[str, LoopCase]):

@@ -16,7 +16,9 @@ from suite.sockets import memory_kib
 
 SIZES = {"100B": 100, "1KiB": 1024, "10KiB": 10_240, "100KiB": 102_400}
 CONNECTIONS = (1, 64, 512)
-ECHO_SERVERS = ("protocol", "buffered", "streams", "readline", "sock")
+ECHO_SERVERS = ("protocol", "buffered", "streams", "stream", "readline", "sock")
+# corolla.Stream is corolla's alone: to be compared with the pair of reader and writer ("streams").
+OURS_ALONE = ("stream",)
 
 # Sizes and numbers of connections, for each of the echo servers.
 Cells = Mapping[str, Sequence[tuple[str, int]]]
@@ -26,6 +28,7 @@ DEFAULT_CELLS: Cells = {
     "protocol": (("1KiB", 1), ("100B", 64), ("1KiB", 64), ("10KiB", 64), ("100KiB", 64), ("1KiB", 512)),
     "buffered": (("1KiB", 1), ("1KiB", 64), ("100KiB", 64)),
     "streams": (("1KiB", 1), ("1KiB", 64), ("100KiB", 64)),
+    "stream": (("1KiB", 1), ("1KiB", 64), ("100KiB", 64)),
     "readline": (("100B", 64), ("1KiB", 64)),
     "sock": (("1KiB", 1), ("1KiB", 64), ("100KiB", 64)),
 }
@@ -79,8 +82,10 @@ def echo_cases(cells: Cells) -> list[NetworkCase]:
         for kind in ECHO_SERVERS:
             if (size, connections) in cells[kind]:
                 case_name = f"{kind}-{size}-{connections}"
+                floor = f"raw/{name}"
+                without = ("asyncio", "uvloop") if kind in OURS_ALONE else ()
                 cases.append(
-                    NetworkCase("echo", case_name, kind, "echo", connections, SIZES[size], floor=f"raw/{name}")
+                    NetworkCase("echo", case_name, kind, "echo", connections, SIZES[size], floor=floor, without=without)
                 )
     for size, connections in LOCAL_CELLS[:1] if cells is QUICK_CELLS else LOCAL_CELLS:
         name = floor_name(f"unix-{size}", connections)

@@ -12,6 +12,7 @@ from suite.results import Results
 GROUPS = {
     "scheduler": "Scheduler: time for one operation",
     "primitives": "What coroutines wait on: time for one operation",
+    "streams": "Streams: time for one operation",
     "echo": "Echo: messages a second",
     "connections": "Connections accepted, echoed on and closed: a second",
     "http": "HTTP: requests a second",
@@ -59,6 +60,12 @@ def figure(results: Results, case: str, implementation: str) -> str:
     return (time_text(cost) if case.partition("/")[0] in LOOP_GROUPS else f"{1 / cost:,.0f}") + mark
 
 
+def has(results: Results, case: str, name: str) -> bool:
+    """Whether that case exists there, be it that it failed."""
+    floor = results.floors.get(case, case) if name == RAW else case
+    return bool(results.of(floor, name)) or f"{floor} {name}" in results.errors
+
+
 def group_table(results: Results, group: str, columns: Sequence[str], subject: str) -> str:
     cases = [case for case in results.cases(group) if case.partition("/")[2] != "raw"]
     failed = {key.split(" ")[0] for key in results.errors if key.startswith(group + "/")}
@@ -77,9 +84,10 @@ def group_table(results: Results, group: str, columns: Sequence[str], subject: s
         row += [ratio_text(results.ratio(case, who, base)) for base in bases]
         row += [ratio_text(results.ratio(case, who, base, cpu=True)) for base in bases] if by_cpu else []
         rows.append(row)
-    if len(cases) > 1:
-        mean = [ratio_text(results.geometric_mean(cases, who, base)) for base in bases]
-        mean += [ratio_text(results.geometric_mean(cases, who, base, cpu=True)) for base in bases] if by_cpu else []
+    shared = [case for case in cases if all(has(results, case, base) for base in bases)]
+    if len(shared) > 1:
+        mean = [ratio_text(results.geometric_mean(shared, who, base)) for base in bases]
+        mean += [ratio_text(results.geometric_mean(shared, who, base, cpu=True)) for base in bases] if by_cpu else []
         rows.append(["geometric mean", *[""] * (len(shown) + len(floor)), *mean])
     return f"{GROUPS[group]}\n{render(header, rows)}"
 
