@@ -180,7 +180,8 @@
     X(cancelling)                \
     X(uncancel)                  \
     X(run)                       \
-    X(exceptions)
+    X(exceptions)                \
+    X(__asyncio_running_event_loop__)
 
 /* asyncio's own test, without the deprecation warning of its public name. */
 #if PY_VERSION_HEX >= 0x030E0000
@@ -290,6 +291,7 @@ typedef struct corolla_state {
     PyObject *async_code;                                                                       /* owned: async_def.c */
     PyObject *current_tasks;             /* owned: asyncio's dict of loop to task, before 3.14 */
     PyObject *swap_current;              /* owned: _asyncio._swap_current_task, from 3.14 on */
+    struct corolla_core *running;        /* borrowed: the loop that was last begun to run, NULL once it has ended */
     struct corolla_task *tasks;          /* borrowed: head of the list of tasks not done */
     uint64_t task_names;                 /* Task-N, the last given */
     struct corolla_freelists *freelists; /* owned */

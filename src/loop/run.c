@@ -215,12 +215,14 @@ run_forever(PyObject *obj)
         rc = set_running_loop(core->state, obj);
     }
     if (rc == 0) {
+        corolla_core_entered(core);
         rc = loop_signals_enter(self);
         if (rc == 0) {
             rc = run_turns(self);
             corolla_core_leave_task(core);
         }
         rc = also(rc, leave_signals, self);
+        corolla_core_left(core);
         rc = also(rc, leave_running_loop, self);
     }
     core->reactor.stopping = false;

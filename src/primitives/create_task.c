@@ -12,7 +12,7 @@ static PyObject *
 module_create_task(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     corolla_state *state = corolla_state_of_module(module);
-    PyObject *loop = PyObject_CallNoArgs(state->get_running_loop);
+    PyObject *loop = corolla_running_loop(state);
     if (loop == NULL) {
         return NULL;
     }

@@ -68,17 +68,6 @@ create_task(corolla_state *state, PyObject *loop, PyObject *coro)
     return corolla_core_check_closed(core) < 0 ? NULL : corolla_task_new(core, coro, NULL, NULL, false);
 }
 
-PyObject *
-corolla_default_loop(corolla_state *state)
-{
-    PyObject *loop = PyObject_CallNoArgs(state->_get_running_loop);
-    if (loop == Py_None) {
-        Py_DECREF(loop);
-        return PyObject_CallNoArgs(state->get_event_loop);
-    }
-    return loop;
-}
-
 /* Closes a coroutine that found no task, so that nobody is told it was never awaited. Keeps the exception. */
 static void
 close_unused(corolla_state *state, PyObject *coro)

@@ -23,8 +23,6 @@ int corolla_sync_init(PyObject *module, corolla_state *state);
 
 /* asyncio.ensure_future(arg, loop=loop); loop NULL: the running one. New reference or NULL. */
 PyObject *corolla_ensure_future(corolla_state *state, PyObject *arg, PyObject *loop);
-/* The loop that runs, or else asyncio.get_event_loop()'s. New reference or NULL. */
-PyObject *corolla_default_loop(corolla_state *state);
 /* TypeError("<wanted>, not <type of obj>"). */
 void corolla_refuse_type(const char *wanted, PyObject *obj);
 

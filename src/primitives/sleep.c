@@ -51,7 +51,7 @@ sleep_step(corolla_coro *co, PyObject *value)
         PyErr_SetString(PyExc_ValueError, "Invalid delay: NaN (not a number)");
         return COROLLA_RAISE;
     }
-    st->loop = PyObject_CallNoArgs(state->get_running_loop);
+    st->loop = corolla_running_loop(state);
     if (st->loop == NULL) {
         return COROLLA_RAISE;
     }

@@ -22,7 +22,7 @@ find_parent(corolla_group *group)
 {
     corolla_state *state = group->state;
     if (group->loop == NULL) {
-        PyObject *loop = PyObject_CallNoArgs(state->get_running_loop);
+        PyObject *loop = corolla_running_loop(state);
         if (loop == NULL) {
             return -1;
         }

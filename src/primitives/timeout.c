@@ -116,7 +116,7 @@ corolla_timeout_enter(PyObject *timeout)
         PyErr_SetString(PyExc_RuntimeError, "Timeout has already been entered");
         return -1;
     }
-    PyObject *loop = PyObject_CallNoArgs(state->get_running_loop);
+    PyObject *loop = corolla_running_loop(state);
     if (loop == NULL) {
         return -1;
     }
@@ -406,7 +406,7 @@ timeout_reschedule(PyObject *timeout, PyObject *const *args, Py_ssize_t nargs, P
         return NULL;
     }
     /* Not from another thread, nor for another loop than it was entered on. */
-    PyObject *running = PyObject_CallNoArgs(self->state->get_running_loop);
+    PyObject *running = corolla_running_loop(self->state);
     bool same = running == self->loop;
     Py_XDECREF(running);
     if (running == NULL || !same) {
@@ -648,7 +648,7 @@ module_timeout(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObje
         return NULL;
     }
     corolla_state *state = corolla_state_of_module(module);
-    PyObject *loop = PyObject_CallNoArgs(state->get_running_loop);
+    PyObject *loop = corolla_running_loop(state);
     PyObject *timeout = loop == NULL ? NULL : corolla_timeout_after(state, loop, delay);
     Py_XDECREF(loop);
     return timeout;

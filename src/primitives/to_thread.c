@@ -46,7 +46,7 @@ bind_to_context(corolla_state *state, PyObject *args, PyObject *kwargs)
 static int
 send_to_thread(ToThreadState *st, corolla_state *state)
 {
-    PyObject *loop = PyObject_CallNoArgs(state->get_running_loop);
+    PyObject *loop = corolla_running_loop(state);
     PyObject *call = loop == NULL ? NULL : bind_to_context(state, st->args, st->kwargs);
     if (call != NULL) {
         PyObject *stack[3] = {loop, Py_None, call};

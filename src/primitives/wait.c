@@ -225,7 +225,7 @@ begin_to_wait(corolla_coro *co, WaitState *st)
 {
     corolla_state *state = co->state;
     Py_ssize_t count = PyTuple_GET_SIZE(st->futures);
-    PyObject *loop = PyObject_CallNoArgs(state->get_running_loop);
+    PyObject *loop = corolla_running_loop(state);
     if (loop == NULL) {
         return -1;
     }

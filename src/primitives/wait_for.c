@@ -77,7 +77,7 @@ cancel_at_once(corolla_coro *co, WaitForState *st)
     if (done != 0) {
         return done;
     }
-    PyObject *loop = PyObject_CallNoArgs(state->get_running_loop);
+    PyObject *loop = corolla_running_loop(state);
     if (loop == NULL) {
         return -1;
     }
@@ -109,7 +109,7 @@ late_result(corolla_coro *co, WaitForState *st)
 static int
 start_timer(WaitForState *st, corolla_state *state)
 {
-    PyObject *loop = PyObject_CallNoArgs(state->get_running_loop);
+    PyObject *loop = corolla_running_loop(state);
     if (loop == NULL) {
         return -1;
     }

@@ -12,7 +12,7 @@ corolla_binding_bind(corolla_state *state, corolla_binding *binding, PyObject *s
     if (core != NULL && core->running && core->thread == PyThread_get_thread_ident()) {
         return 0; /* a thread runs one loop at a time: it is this one */
     }
-    PyObject *loop = PyObject_CallNoArgs(state->get_running_loop);
+    PyObject *loop = corolla_running_loop(state);
     if (loop == NULL) {
         return -1;
     }

@@ -32,6 +32,7 @@ typedef struct corolla_core {
     bool running;
     PyObject *shown;          /* borrowed: the task of ours that is this loop's entry in asyncio's current-task dict,
                              which owns it; NULL when none is (task.c) */
+    PyObject *holder;         /* owned, while it runs: what asyncio says so by (any_loop.c) */
     PyObject *current_handle; /* borrowed: in debug mode, the Handle that runs, or NULL */
     PyObject *entered;        /* owned: the context of the last task step, still entered; or NULL */
     PyObject *snapshot;       /* owned, or NULL: context.c */
@@ -299,6 +300,13 @@ corolla_core_leave_task(corolla_core *core)
     }
 }
 
+/* asyncio.get_running_loop(): new reference, or NULL with RuntimeError. */
+PyObject *corolla_running_loop(corolla_state *state);
+/* The loop that runs, or else asyncio.get_event_loop()'s. New reference or NULL. */
+PyObject *corolla_default_loop(corolla_state *state);
+/* A loop of ours has been made the running one of this thread, or is no more. */
+void corolla_core_entered(corolla_core *core);
+void corolla_core_left(corolla_core *core);
 /* The task that runs on a loop, any loop: new reference; NULL for none, and with an exception set. */
 PyObject *corolla_current_task(corolla_state *state, PyObject *loop);
 /* A new future of any loop, by its create_future() unless that is ours. New reference or NULL. */

@@ -95,7 +95,7 @@ static int
 call_loop(ConnectState *st, corolla_state *state, const char *name)
 {
     PyObject *method = NULL, *factory = NULL, *args = NULL;
-    st->loop = PyObject_CallNoArgs(state->get_running_loop);
+    st->loop = corolla_running_loop(state);
     if (st->loop == NULL) {
         return -1;
     }
