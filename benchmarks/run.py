@@ -92,6 +92,7 @@ def plan(settings: Settings, names: Sequence[str], patterns: Sequence[str], libc
         if wanted(loop_case.key, patterns):
             steps += [(loop_case.key, name, loop_case) for name in names]
     cases = network_cases.echo_cases(settings.cells) + network_cases.other_cases(settings.timing.idle_connections)
+    cases += network_cases.udp_cases()
     floors = {case.floor for case in cases if case.server and wanted(case.key, patterns)}
     for case in cases:
         if case.server and wanted(case.key, patterns):
@@ -180,7 +181,8 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.list:
         cells = network_cases.FULL_CELLS if arguments.full else network_cases.DEFAULT_CELLS
-        cases = network_cases.echo_cases(cells) + network_cases.other_cases(5000) + network_cases.floor_cases()
+        cases = network_cases.echo_cases(cells) + network_cases.other_cases(5000)
+        cases += network_cases.udp_cases() + network_cases.floor_cases()
         keys = [case.key for case in cases if case.server or case.key.startswith("libcorolla/")]
         print("\n".join([*(case.key for case in loop_cases()), *keys]))
         return 0

@@ -9,11 +9,17 @@ import argparse
 import asyncio
 import sys
 
-from suite import echo_servers, file_servers, http_servers, implementations, soak_server
+from suite import dns_pair, echo_servers, file_servers, http_servers, implementations, soak_server
 from suite.hosting import Host
 from suite.sockets import listening_socket, local_listening_socket, raise_descriptor_limit
 
-SERVERS = {**echo_servers.SERVERS, **http_servers.SERVERS, **file_servers.SERVERS, **soak_server.SERVERS}
+SERVERS = {
+    **echo_servers.SERVERS,
+    **http_servers.SERVERS,
+    **file_servers.SERVERS,
+    **soak_server.SERVERS,
+    **dns_pair.SERVERS,
+}
 
 
 def main() -> int:

@@ -1,9 +1,10 @@
 """What must hold in bulk and over time; figures are printed, and exit status 1 says that something did not hold.
 
-python benchmarks/soak.py --check tasks|connections|minute|all [--impl corolla]
+python benchmarks/soak.py --check tasks|connections|datagrams|minute|all [--impl corolla]
 
 tasks        100,000 tasks alive at once, all counted, all woken, all finished
 connections  10,000 connections opened at once and echoed through: by the C client, then by the implementation's own
+datagrams    a DNS-like server and client at full speed for ten seconds: what is lost the kernel has dropped, and nothing else
 minute       a run_forever of a minute with echo, new connections, timers, tasks and threads: memory must stay as it is
 """
 
@@ -20,13 +21,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from suite import implementations, programs
+from suite import dns_pair, implementations, programs
 from suite.implementations import NAMES, Implementation
 from suite.processes import Cores, MeasurementError, python_script, read_line, run_report, server, spawn
 from suite.sockets import memory_kib, raise_descriptor_limit
 
 # The growth that is allowed in the minute, after its first third: what an allocator moves by itself.
 ALLOWED_GROWTH_KIB = 1024
+
+# Questions on their way at once: more than fit the default queue of a socket, so that some are dropped.
+QUESTIONS = 512
 
 
 class Failed(Exception):
@@ -162,6 +166,50 @@ def watch_memory(pid: int, seconds: float) -> list[int]:
     return samples
 
 
+def check_ask(name: str, arguments: argparse.Namespace) -> None:
+    """The client of the datagrams check, run in a process of its own."""
+    implementation = implementations.load(name)
+    loop = implementation.new_event_loop()
+    window = arguments.count or QUESTIONS
+    report = loop.run_until_complete(dns_pair.ask_for(implementation, arguments.port, window, arguments.seconds))
+    loop.close()
+    json.dump(report, sys.stdout)
+
+
+def check_datagrams(name: str, arguments: argparse.Namespace) -> None:
+    seconds = min(arguments.seconds, 10.0)
+    cores = Cores.choose(None, None, 0)
+    with server(python_script("server.py", "dns", name), cores) as running:
+        own = python_script("soak.py", "--check", "ask", "--impl", name, "--port", str(running.port))
+        own += ["--seconds", str(seconds), *(["--count", str(arguments.count)] if arguments.count else [])]
+        client = spawn(own, cores.client, cores, stdout=subprocess.PIPE)
+        try:
+            assert client.stdout is not None
+            samples = []
+            for _ in range(10):
+                time.sleep(seconds / 10 * 0.95)
+                samples.append((memory_kib(running.process.pid), memory_kib(client.pid)))
+            report = json.loads(client.communicate(timeout=60)[0])
+        finally:
+            client.kill()
+            client.wait()
+    growth = [max(sample[who] for sample in samples[3:]) - samples[2][who] for who in (0, 1)]
+    say(
+        name,
+        "datagrams",
+        f"{seconds:.0f} s: {report['sent']:,} questions sent, {report['server_received']:,} received, "
+        f"{report['server_dropped']:,} dropped by the kernel; {report['server_sent']:,} answers sent, "
+        f"{report['received']:,} received, {report['client_dropped']:,} dropped; memory of server and client grew by "
+        f"{growth[0]} and {growth[1]} KiB",
+    )
+    expect(report["wrong"] == 0, f"{report['wrong']} answers were wrong")
+    expect(report["errors"] == 0, f"error_received() was called {report['errors']} times")
+    expect(report["sent"] == report["server_received"] + report["server_dropped"], "questions were lost in the loop")
+    expect(report["server_sent"] == report["server_received"], "questions were not answered")
+    expect(report["server_sent"] == report["received"] + report["client_dropped"], "answers were lost in the loop")
+    expect(max(growth) <= ALLOWED_GROWTH_KIB, f"memory grew by {max(growth)} KiB")
+
+
 def check_minute(name: str, arguments: argparse.Namespace) -> None:
     seconds = arguments.seconds
     cores = Cores.choose(None, None, 0)
@@ -196,16 +244,20 @@ def check_minute(name: str, arguments: argparse.Namespace) -> None:
 CHECKS: dict[str, Callable[[str, argparse.Namespace], None]] = {
     "tasks": check_tasks,
     "connections": check_connections,
+    "datagrams": check_datagrams,
     "minute": check_minute,
 }
+
+# What checks run in processes of their own.
+CLIENTS: dict[str, Callable[[str, argparse.Namespace], None]] = {"connect-all": check_connect_all, "ask": check_ask}
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", choices=[*CHECKS, "all", "connect-all"], default="all")
+    parser.add_argument("--check", choices=[*CHECKS, "all", *CLIENTS], default="all")
     parser.add_argument("--impl", default=",".join(NAMES), help="comma-separated")
-    parser.add_argument("--count", type=int, help="of tasks or connections")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of the minute")
+    parser.add_argument("--count", type=int, help="of tasks, connections or questions on their way")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the minute, and of the datagrams up to ten")
     parser.add_argument("--programs", type=Path, metavar="DIR", help="a build directory with the C programs")
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -213,7 +265,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def in_process(check: str, name: str, arguments: argparse.Namespace) -> bool:
     """Runs a check here. Several are each given a process of their own instead, so that none sees another's memory."""
-    run = check_connect_all if check == "connect-all" else CHECKS[check]
+    run = CLIENTS.get(check) or CHECKS[check]
     try:
         run(name, arguments)
     except (Failed, MeasurementError, ImportError) as error:

@@ -66,8 +66,10 @@ clear_out(const corolla_signature *sig, PyObject **out)
 int
 corolla_unpack(const corolla_signature *sig, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **out)
 {
-    if (kwnames == NULL && nargs == 1 && sig->positional == 1 && sig->names[1] == NULL) {
-        out[0] = args[0]; /* the one argument, by position: transport.write(data) */
+    if (kwnames == NULL && nargs > 0 && nargs == sig->positional && sig->names[nargs] == NULL) {
+        for (Py_ssize_t i = 0; i < nargs; i++) { /* all there are, by position: transport.write(data) */
+            out[i] = args[i];
+        }
         return 0;
     }
     clear_out(sig, out);

@@ -94,6 +94,7 @@ init_imports(corolla_state *state)
     X(stream_type)            \
     X(stream_acceptor_type)   \
     X(stream_connecting_type) \
+    X(socket_fileno)          \
     X(loop_base_type)         \
     X(loop_type)              \
     X(gather_type)            \

@@ -317,8 +317,9 @@ typedef struct corolla_state {
     const struct corolla_native_protocol *stream_protocol_ops; /* borrowed: static; for stream_protocol_type exactly */
 
     /* loop/ */
-    PyTypeObject *loop_base_type;                         /* owned: the C part */
-    PyTypeObject *sendfile_protocol_type;                 /* owned */
+    PyObject *socket_fileno;              /* owned: the method of the socket module's own type, or NULL */
+    PyTypeObject *loop_base_type;         /* owned: the C part */
+    PyTypeObject *sendfile_protocol_type; /* owned */
     PyObject *sendfile_try_native, *sendfile_unsupported; /* owned, each: members of asyncio's _SendfileMode */
     PyTypeObject *loop_type;                              /* owned: EventLoop, with AbstractEventLoop among its bases */
 } corolla_state;

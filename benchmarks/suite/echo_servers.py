@@ -56,6 +56,21 @@ async def start_buffered(host: Host) -> object:
     return await host.loop.create_server(EchoBufferedProtocol, sock=host.listener, backlog=BACKLOG)
 
 
+class EchoDatagrams(asyncio.DatagramProtocol):
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data, addr)
+
+
+async def start_udp(host: Host) -> object:
+    # Beside the listener, whose port is the one that clients are told.
+    return await host.loop.create_datagram_endpoint(EchoDatagrams, local_addr=host.listener.getsockname())
+
+
 async def start_streams(host: Host) -> object:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(READ_SIZE):
@@ -117,6 +132,7 @@ SERVERS: dict[str, Start] = {
     "stream": start_stream,
     "readline": start_readline,
     "sock": start_sock,
+    "udp": start_udp,
     "unix": start_unix,
 }
 # Those that listen on a Unix socket.

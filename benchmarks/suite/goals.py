@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from suite.network_cases import LIBCOROLLA, RAW
 from suite.results import Results
 
-NETWORK_GROUPS = ("echo", "connections", "http")
+NETWORK_GROUPS = ("echo", "udp", "connections", "http")
 
 SUBJECT = "corolla"
 
@@ -132,6 +132,9 @@ GOALS = (
     Goal(
         "Protocol echo over a Unix socket, 64 connections, against uvloop", 1.0, against("echo/unix-1KiB-64", "uvloop")
     ),
+    Goal("sock_* echo, 1 KiB, 64 connections, against uvloop", 2.5, against("echo/sock-1KiB-64", "uvloop")),
+    Goal("sock_* echo, 1 KiB, 64 connections, against raw C", 0.85, against("echo/sock-1KiB-64", RAW)),
+    Goal("UDP echo, 1 KiB, 64 peers, against uvloop", 1.3, against("udp/1KiB-64", "uvloop")),
     Goal("slowest network case, against uvloop", 1.0, slowest_network_case),
     Goal("memory of an idle connection, against uvloop", 1.0, idle_memory),
     Goal("libcorolla echo, 1 KiB, 1 connection, against raw C", 0.98, against("libcorolla/1KiB-1", RAW)),

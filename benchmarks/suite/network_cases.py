@@ -35,6 +35,7 @@ DEFAULT_CELLS: Cells = {
 QUICK_CELLS: Cells = dict.fromkeys(ECHO_SERVERS, (("1KiB", 64),))
 # Over a Unix socket, with a Protocol; 1 KiB with 64 connections in a quick run, all three in others.
 LOCAL_CELLS = (("1KiB", 64), ("1KiB", 1), ("100KiB", 64))
+UDP_CELLS = (("1KiB", 64), ("100B", 64), ("1KiB", 1))
 EVERY_CELL = tuple((size, count) for size in SIZES for count in CONNECTIONS)
 FULL_CELLS: Cells = dict.fromkeys(ECHO_SERVERS, EVERY_CELL)
 
@@ -57,7 +58,7 @@ class NetworkCase:
     group: str
     name: str
     server: str  # which of server.py's, or "" when only C programs take part
-    client: str  # echo, connect, http, sink or idle
+    client: str  # echo, udp, connect, http, sink or idle
     connections: int
     size: int = 0
     expect: str = ""
@@ -115,6 +116,15 @@ def other_cases(idle_connections: int) -> list[NetworkCase]:
     ]
 
 
+def udp_cases() -> list[NetworkCase]:
+    cases = []
+    for size, peers in UDP_CELLS:
+        raw = f"raw-{size}-{peers}"
+        cases.append(NetworkCase("udp", raw, "", "udp", peers, SIZES[size]))
+        cases.append(NetworkCase("udp", f"{size}-{peers}", "udp", "udp", peers, SIZES[size], floor=f"udp/{raw}"))
+    return cases
+
+
 def floor_cases() -> list[NetworkCase]:
     return [NetworkCase("libcorolla", f"1KiB-{count}", "", "echo", count, SIZES["1KiB"]) for count in (1, 64)]
 
@@ -122,6 +132,8 @@ def floor_cases() -> list[NetworkCase]:
 def server_command(case: NetworkCase, implementation: str, programs: Programs) -> list[str]:
     if implementation == RAW and case.client == "sink":
         return [str(programs.raw_sendfile), str(make_file()), "0"]
+    if implementation == RAW and case.client == "udp":
+        return [str(programs.raw_udp_echo), "0"]
     if implementation == RAW:
         return [str(programs.raw_echo), "unix" if case.local else "0"]
     if implementation == LIBCOROLLA:
@@ -130,13 +142,16 @@ def server_command(case: NetworkCase, implementation: str, programs: Programs) -
 
 
 def client_command(case: NetworkCase, programs: Programs, port: int, timing: Timing) -> list[str]:
-    program = {"connect": programs.connect_client, "http": programs.http_client}.get(case.client, programs.echo_client)
+    clients = {"connect": programs.connect_client, "http": programs.http_client, "udp": programs.udp_client}
+    program = clients.get(case.client, programs.echo_client)
     if case.client == "sink":
         return [str(programs.sink_client), "--port", str(port), "--size", str(case.size), "--transfers", "3"]
     command = [str(program), "--port", str(port), "--connections", str(case.connections)]
     if case.client == "idle":
         return [*command, "--size", str(case.size), "--idle", "--timeout", "60"]
     command += ["--warmup", str(timing.warmup), "--duration", str(timing.duration)]
+    if case.client == "udp":
+        command += ["--size", str(case.size)]
     if case.client == "echo":
         # A large message is compared now and then only, so that the client stays cheaper than the server.
         command += ["--unix"] if case.local else []

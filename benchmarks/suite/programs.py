@@ -12,7 +12,16 @@ from suite.processes import BENCHMARKS
 
 ROOT = BENCHMARKS.parent
 BUILD = ROOT / "build" / "bench"
-NAMES = ("raw_echo", "raw_sendfile", "echo_client", "connect_client", "http_client", "sink_client")
+NAMES = (
+    "raw_echo",
+    "raw_sendfile",
+    "echo_client",
+    "connect_client",
+    "http_client",
+    "sink_client",
+    "udp_client",
+    "raw_udp_echo",
+)
 # What the echo server on reactor.h may be called in examples/c.
 LIBCOROLLA_ECHO = ("corolla_echo", "echo_server")
 
@@ -25,6 +34,8 @@ class Programs:
     connect_client: Path
     http_client: Path
     sink_client: Path
+    udp_client: Path
+    raw_udp_echo: Path
     libcorolla_echo: Path | None
 
 

@@ -14,6 +14,7 @@ GROUPS = {
     "primitives": "What coroutines wait on: time for one operation",
     "streams": "Streams: time for one operation",
     "echo": "Echo: messages a second",
+    "udp": "UDP echo: datagrams a second",
     "connections": "Connections accepted, echoed on and closed: a second",
     "http": "HTTP: requests a second",
     "memory": "Idle connections: resident memory of each",
@@ -67,7 +68,7 @@ def has(results: Results, case: str, name: str) -> bool:
 
 
 def group_table(results: Results, group: str, columns: Sequence[str], subject: str) -> str:
-    cases = [case for case in results.cases(group) if case.partition("/")[2] != "raw"]
+    cases = [case for case in results.cases(group) if not case.partition("/")[2].startswith("raw")]
     failed = {key.split(" ")[0] for key in results.errors if key.startswith(group + "/")}
     cases += sorted(failed - set(cases))
     floor = [RAW] if any(results.floors.get(case) for case in cases) or group == "libcorolla" else []

@@ -458,7 +458,9 @@ corolla_loop_init(PyObject *module, corolla_state *state)
         corolla_loop_later_methods,      corolla_loop_asyncgen_methods, corolla_loop_unix_connect_methods,
         corolla_loop_unix_serve_methods, corolla_loop_accepted_methods, corolla_loop_datagram_methods,
     };
-    PyObject *base = loop_sendfile_init(module, state) < 0 ? NULL : PyType_FromModuleAndSpec(module, &loop_spec, NULL);
+    PyObject *base = sock_init(state) < 0 || loop_sendfile_init(module, state) < 0
+                         ? NULL
+                         : PyType_FromModuleAndSpec(module, &loop_spec, NULL);
     if (base == NULL) {
         return -1;
     }

@@ -79,6 +79,9 @@ int loop_readers_traverse(LoopObject *self, visitproc visit, void *arg);
 int loop_signals_enter(LoopObject *self);
 void loop_signals_leave(LoopObject *self);
 
+/* sock.c: what is looked up once. 0 or -1. */
+int sock_init(corolla_state *state);
+
 /* readers.c, for sock.c: one C caller that waits for a descriptor, embedded in its coroutine's state. While it waits
  * the loop owns the future, and through it the task that waits. */
 typedef struct loop_wait {

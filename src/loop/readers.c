@@ -23,6 +23,7 @@ struct corolla_reader {
     PyObject *file;   /* owned: the object add_reader() was given in place of a number, or NULL */
     PyObject *kept;   /* owned: weak reference to the socket whose watch is kept while nobody waits, or NULL */
     size_t read_hint; /* of sock.c */
+    bool served;      /* a wait was told, and its call may not have run yet: what it will read is still there */
     Side sides[SIDES];
 };
 typedef struct corolla_reader Entry;
@@ -165,6 +166,21 @@ entry_interest(const Entry *entry)
     return interest;
 }
 
+/* COROLLA_EDGE if those in an entry, and one more for event, can do with being told of changes: a wait begins when its
+ * call has found nothing more, so it needs no reminder of what stays ready, and polls are cheaper without. Not so a
+ * handle, or the second of two waits for the same thing: what the first leaves is for it. */
+static unsigned
+entry_edge(const Entry *entry, unsigned event)
+{
+    for (unsigned side = 0; side < SIDES; side++) {
+        const Side *s = &entry->sides[side];
+        if (s->handle != NULL || s->first != s->last || (s->first != NULL && (event & side_event[side]) != 0)) {
+            return 0;
+        }
+    }
+    return COROLLA_EDGE;
+}
+
 /* Takes a wait out of its side; the future is the caller's. */
 static PyObject *
 wait_unlink(loop_wait *wait)
@@ -243,9 +259,10 @@ entry_watch(Entry *entry, unsigned event, PyObject *owner)
 {
     /* The same socket object, and so the same descriptor, as when the kernel was asked last. */
     bool known = owner != NULL && owner == entry->kept && entry->watch.reactor != NULL;
+    unsigned edge = owner != NULL ? entry_edge(entry, event) : 0;
     PyObject *old = entry->kept;
     entry->kept = owner;
-    if (known && (entry->watch.interest & event) != 0) {
+    if (known && (entry->watch.interest & event) != 0 && (entry->watch.interest & COROLLA_EDGE) == edge) {
         entry->watch.idle = false;
         Py_DECREF(old);
         return 0;
@@ -259,7 +276,7 @@ entry_watch(Entry *entry, unsigned event, PyObject *owner)
             return -1; /* what was dropped has closed the loop, and the entry is no more */
         }
     }
-    unsigned wanted = entry_interest(entry) | event;
+    unsigned wanted = entry_interest(entry) | event | edge;
     entry->watch.idle = false;
     int rc = entry->watch.reactor != NULL
                  ? corolla_watch_modify(&entry->watch, wanted)
@@ -285,7 +302,7 @@ entry_relax(Entry *entry)
     if (wanted == 0) {
         corolla_watch_stop(&entry->watch);
     }
-    else if (entry->watch.reactor != NULL && corolla_watch_modify(&entry->watch, wanted) < 0) {
+    else if (entry->watch.reactor != NULL && corolla_watch_modify(&entry->watch, wanted | entry_edge(entry, 0)) < 0) {
         entry_forget(entry);
     }
 }
@@ -301,7 +318,8 @@ entry_keep(Entry *entry)
         return;
     }
     entry->watch.idle = wanted == 0;
-    if (corolla_watch_modify(&entry->watch, wanted | kept) < 0) {
+    entry->served = true;
+    if (corolla_watch_modify(&entry->watch, wanted | kept | entry_edge(entry, 0)) < 0) {
         entry_forget(entry);
     }
 }
@@ -330,7 +348,9 @@ entry_ready(corolla_watch *watch, unsigned events)
         }
         handles[i] = Py_XNewRef(side->handle);
     }
-    if (unwanted || dropped[READING] != NULL || dropped[WRITING] != NULL) {
+    bool early = unwanted && entry->served;
+    entry->served = false;
+    if ((unwanted && !early) || dropped[READING] != NULL || dropped[WRITING] != NULL) {
         entry_relax(entry);
     }
     else if (futures[READING] != NULL || futures[WRITING] != NULL) {

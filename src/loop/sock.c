@@ -17,9 +17,6 @@ sock_traverse(void *state, visitproc visit, void *arg)
     Py_VISIT(st->sock);
     Py_VISIT(st->arg);
     Py_VISIT(st->rest);
-    if (st->has_view) {
-        Py_VISIT(st->view.obj);
-    }
     return 0;
 }
 
@@ -28,10 +25,6 @@ sock_clear(void *state)
 {
     SockState *st = state;
     loop_wait_stop(&st->wait);
-    if (st->has_view) {
-        st->has_view = false;
-        PyBuffer_Release(&st->view);
-    }
     Py_CLEAR(st->rest);
     Py_CLEAR(st->arg);
     Py_CLEAR(st->sock);
@@ -90,7 +83,10 @@ sock_check(corolla_state *state, SockState *st)
 int
 sock_fileno(corolla_state *state, SockState *st)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(st->sock, state->s.fileno);
+    /* The method of the socket module's own type without the look-up, four times a message. */
+    PyObject *number = st->plain && state->socket_fileno != NULL
+                           ? ((PyMethodDescrObject *)state->socket_fileno)->d_method->ml_meth(st->sock, NULL)
+                           : PyObject_CallMethodNoArgs(st->sock, state->s.fileno);
     if (number == NULL) {
         return -2;
     }
@@ -99,14 +95,31 @@ sock_fileno(corolla_state *state, SockState *st)
     if (fd == -1 && PyErr_Occurred()) {
         return -2;
     }
-    return fd < 0 || fd > INT_MAX ? -1 : (int)fd;
+    st->fd = fd < 0 || fd > INT_MAX ? -1 : (int)fd;
+    return st->fd;
+}
+
+int
+sock_init(corolla_state *state)
+{
+    PyObject *method = PyObject_GetAttr(state->socket_type, state->s.fileno);
+    if (method == NULL) {
+        return -1;
+    }
+    if (!Py_IS_TYPE(method, &PyMethodDescr_Type) ||
+        ((PyMethodDescrObject *)method)->d_method->ml_flags != METH_NOARGS) {
+        Py_CLEAR(method); /* somebody has put a function of their own there */
+    }
+    state->socket_fileno = method;
+    return 0;
 }
 
 /* Waits for the descriptor. 0 or -1. */
 static int
 sock_wait(corolla_state *state, SockState *st, unsigned event)
 {
-    int fd = sock_fileno(state, st);
+    /* A plain socket's attempt has asked for it just now, and run nothing since that could have closed it. */
+    int fd = st->plain && st->fd >= 0 ? st->fd : sock_fileno(state, st);
     return fd == -2 ? -1 : loop_wait_start((LoopObject *)st->loop, &st->wait, fd, event, st->plain ? st->sock : NULL);
 }
 
@@ -232,26 +245,42 @@ recv_into_attempt(corolla_state *state, SockState *st, PyObject **result)
 
 /* ---- sock_sendall() ----------------------------------------------------------------------------- */
 
+/* Sends what is left of the buffer. */
 static Attempt
-send_plain(corolla_state *state, SockState *st)
+send_bytes(corolla_state *state, SockState *st, const Py_buffer *view)
 {
-    if (!st->has_view) {
-        if (PyObject_GetBuffer(st->arg, &st->view, PyBUF_SIMPLE) < 0) {
-            return FAILED;
-        }
-        st->has_view = true;
-    }
     int fd = sock_fileno(state, st);
     if (fd == -2) {
         return FAILED;
     }
-    ssize_t n =
-        send(fd, (char *)st->view.buf + st->sent, (size_t)(st->view.len - st->sent), MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = send(fd, (char *)view->buf + st->sent, (size_t)(view->len - st->sent), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0) {
         return sock_call_failed();
     }
     st->sent += n;
-    return st->sent < st->view.len ? AGAIN : DONE;
+    return st->sent < view->len ? AGAIN : DONE;
+}
+
+static Attempt
+send_plain(corolla_state *state, SockState *st)
+{
+    if (st->rest != NULL) {
+        return send_bytes(state, st, PyMemoryView_GET_BUFFER(st->rest));
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(st->arg, &view, PyBUF_SIMPLE) < 0) {
+        return FAILED;
+    }
+    Attempt done = send_bytes(state, st, &view);
+    if (done == AGAIN) {
+        /* Holds the buffer as it is while the rest waits. */
+        st->rest = PyMemoryView_FromObject(st->arg);
+        if (st->rest == NULL) {
+            done = FAILED;
+        }
+    }
+    PyBuffer_Release(&view);
+    return done;
 }
 
 /* Makes st->rest, the bytes of data whatever its shape. 0 or -1. */
@@ -494,6 +523,7 @@ sock_coroutine(PyObject *loop, const corolla_coro_spec *spec, const corolla_sign
         SockState *st = corolla_coro_state(co);
         st->loop = Py_NewRef(loop);
         st->sock = Py_NewRef(out[0]);
+        st->fd = -1;
         st->arg = Py_XNewRef(out[1]);
         st->rest = Py_XNewRef(out[2]);
     }

@@ -11,14 +11,14 @@ typedef struct SockState {
     PyObject *loop; /* owned */
     PyObject *sock; /* owned */
     PyObject *arg;  /* owned: size, buffer, data or address; NULL for sock_accept() */
-    PyObject *rest; /* owned: of sock_sendall(), a memoryview of data's bytes; of sock_connect(), a look-up; of
+    PyObject *
+        rest; /* owned: of sock_sendall(), a memoryview of data, once some of it has to wait; of sock_connect(), a look-up; of
                      * sock_recvfrom_into(), nbytes; of sock_sendto(), the address; or NULL */
-    Py_buffer view; /* of sock_sendall(), while has_view is set */
-    bool has_view;
+    Py_ssize_t sent;
+    int fd;     /* what sock_fileno() last gave */
     bool plain; /* sock is a socket.socket and nothing more */
     bool connecting;
-    Py_ssize_t sent;
-} SockState;
+} SockState; /* small enough for a coroutine of the free list */
 
 /* sock.c */
 

@@ -1,4 +1,4 @@
-/* The poller on epoll, level-triggered. */
+/* The poller on epoll, level-triggered where a watch does not ask for edges. */
 #include "internal.h"
 #include "poller.h"
 
@@ -46,6 +46,9 @@ epoll_event_of(int fd, uint32_t generation, unsigned interest)
     }
     if (interest & COROLLA_WRITABLE) {
         event.events |= EPOLLOUT;
+    }
+    if (interest & COROLLA_EDGE) {
+        event.events |= EPOLLET;
     }
     return event;
 }

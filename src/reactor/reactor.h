@@ -136,6 +136,7 @@ enum {
     COROLLA_READABLE = 1,
     COROLLA_WRITABLE = 2,
     COROLLA_HANGUP = 4, /* delivered with whichever of the two is asked for; alone where only it is asked for */
+    COROLLA_EDGE = 8,   /* besides others: what stays ready is not told again, only what has become so since */
 };
 
 /* events: what is ready, masked by what is still asked for when the job runs. */
@@ -144,7 +145,7 @@ typedef int (*corolla_watch_fn)(corolla_watch *watch, unsigned events);
 struct corolla_watch {
     corolla_reactor *reactor; /* borrowed; NULL when not started */
     int fd;                   /* borrowed */
-    unsigned interest;        /* COROLLA_READABLE | COROLLA_WRITABLE | COROLLA_HANGUP, or 0 */
+    unsigned interest;        /* COROLLA_READABLE | COROLLA_WRITABLE | COROLLA_HANGUP | COROLLA_EDGE, or 0 */
     unsigned ready;           /* reported, not yet delivered */
     uint64_t job;             /* sequence number of its job plus one while that is queued, else 0 */
     corolla_watch_fn fn;      /* set by the owner through init */

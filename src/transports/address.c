@@ -8,14 +8,36 @@
 
 /* ---- From C ------------------------------------------------------------------------------ */
 
+/* As inet_ntop(), which is printf() inside. */
+static size_t
+format_inet(struct in_addr addr, char *text)
+{
+    uint32_t number = ntohl(addr.s_addr);
+    char *end = text;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        unsigned byte = number >> shift & 0xff;
+        if (byte >= 100) {
+            *end++ = (char)('0' + byte / 100);
+        }
+        if (byte >= 10) {
+            *end++ = (char)('0' + byte / 10 % 10);
+        }
+        *end++ = (char)('0' + byte % 10);
+        *end++ = '.';
+    }
+    return (size_t)(end - text) - 1;
+}
+
 static PyObject *
 inet_to_python(const struct sockaddr_in *addr)
 {
-    char host[INET_ADDRSTRLEN];
-    if (inet_ntop(AF_INET, &addr->sin_addr, host, sizeof host) == NULL) {
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    return Py_BuildValue("si", host, (int)ntohs(addr->sin_port));
+    char text[INET_ADDRSTRLEN];
+    PyObject *host = PyUnicode_FromStringAndSize(text, (Py_ssize_t)format_inet(addr->sin_addr, text));
+    PyObject *port = host == NULL ? NULL : PyLong_FromLong(ntohs(addr->sin_port));
+    PyObject *tuple = port == NULL ? NULL : PyTuple_Pack(2, host, port);
+    Py_XDECREF(host);
+    Py_XDECREF(port);
+    return tuple;
 }
 
 static PyObject *

@@ -18,7 +18,7 @@ typedef struct KnownAddress {
     PyObject *tuple; /* owned; NULL: nothing known */
 } KnownAddress;
 
-enum { KNOWN_SENDERS = 64 };
+enum { FIRST_SENDERS = 16, MOST_SENDERS = 1024 };
 
 typedef struct DatagramEndpoint {
     PyObject_HEAD
@@ -37,11 +37,12 @@ typedef struct DatagramEndpoint {
     PyObject *given;      /* owned: the same as the user put it, before a name was looked up; or NULL */
     corolla_datagram datagram;
     corolla_guest guest;
-    KnownAddress *senders;        /* owned: table of KNOWN_SENDERS, by a hash of the address; NULL until used */
-    KnownAddress *recent;         /* borrowed from senders: who sent last; or NULL */
-    KnownAddress target;          /* where sendto() sent last, if it had to be worked out */
-    struct sockaddr_storage peer; /* of address */
-    socklen_t peer_len;           /* 0: no address */
+    KnownAddress *senders;          /* owned: table by a hash of the address; NULL until used */
+    KnownAddress *recent;           /* borrowed from senders: who sent last; or NULL */
+    unsigned sender_slots, evicted; /* of senders: its size, and how many have lost their place in it */
+    KnownAddress target;            /* where sendto() sent last, if it had to be worked out */
+    struct sockaddr_storage peer;   /* of address */
+    socklen_t peer_len;             /* 0: no address */
     int family;
     int fd;               /* sock's; stays for repr() when closed */
     unsigned lost;        /* connection_lost() has been queued; then counts datagrams into the void */

@@ -19,7 +19,7 @@ int
 datagram_io_traverse(DatagramEndpoint *t, visitproc visit, void *arg)
 {
     Py_VISIT(t->target.tuple);
-    for (int i = 0; t->senders != NULL && i < KNOWN_SENDERS; i++) {
+    for (unsigned i = 0; i < t->sender_slots; i++) {
         Py_VISIT(t->senders[i].tuple);
     }
     return 0;
@@ -29,35 +29,60 @@ void
 datagram_io_clear(DatagramEndpoint *t)
 {
     KnownAddress *senders = t->senders;
+    unsigned slots = t->sender_slots;
     t->senders = t->recent = NULL;
-    for (int i = 0; senders != NULL && i < KNOWN_SENDERS; i++) {
+    t->sender_slots = 0;
+    for (unsigned i = 0; i < slots; i++) {
         forget(&senders[i]);
     }
     PyMem_Free(senders);
     forget(&t->target);
 }
 
-/* Where in the table an address would stand; NULL for one that is not kept. */
-static KnownAddress *
-sender_slot(DatagramEndpoint *t, const struct sockaddr *from, socklen_t len)
+/* False for an address that is not kept. */
+static bool
+hash_address(const struct sockaddr *addr, socklen_t len, uint32_t *hash)
 {
-    const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)from;
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)from;
-    uint32_t hash;
-    if (len == sizeof *in && from->sa_family == AF_INET) {
-        hash = ntohl(in->sin_addr.s_addr) ^ ntohs(in->sin_port);
+    const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)addr;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)addr;
+    if (len == sizeof *in && addr->sa_family == AF_INET) {
+        *hash = in->sin_addr.s_addr ^ (uint32_t)in->sin_port << 8;
     }
-    else if (len == sizeof *in6 && from->sa_family == AF_INET6) {
-        memcpy(&hash, &in6->sin6_addr.s6_addr[12], sizeof hash);
-        hash = ntohl(hash) ^ ntohs(in6->sin6_port);
+    else if (len == sizeof *in6 && addr->sa_family == AF_INET6) {
+        memcpy(hash, &in6->sin6_addr.s6_addr[12], sizeof *hash);
+        *hash ^= (uint32_t)in6->sin6_port << 8;
     }
     else {
-        return NULL;
+        return false;
     }
-    if (t->senders == NULL) {
-        t->senders = PyMem_Calloc(KNOWN_SENDERS, sizeof *t->senders); /* without memory there is none */
+    *hash = (*hash * 2654435761U) >> 16;
+    return true;
+}
+
+/* Makes the table, or makes it larger when many have lost their place to others. Without memory it stays as it is. */
+static void
+reserve_senders(DatagramEndpoint *t)
+{
+    if (t->senders != NULL && (t->evicted < t->sender_slots || t->sender_slots == MOST_SENDERS)) {
+        return;
     }
-    return t->senders == NULL ? NULL : &t->senders[(hash ^ hash >> 6 ^ hash >> 12) % KNOWN_SENDERS];
+    unsigned slots = t->senders == NULL ? FIRST_SENDERS : t->sender_slots * 4;
+    KnownAddress *table = PyMem_Calloc(slots, sizeof *table), *old = t->senders;
+    if (table == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < t->sender_slots; i++) {
+        uint32_t hash;
+        /* The larger table has room for all: what shared no slot in the smaller one shares none in it. */
+        if (old[i].tuple != NULL && hash_address(&old[i].addr.any, old[i].len, &hash)) {
+            table[hash % slots] = old[i];
+        }
+    }
+    t->senders = table;
+    t->recent = NULL;
+    t->sender_slots = slots;
+    t->evicted = 0;
+    PyMem_Free(old);
 }
 
 /* The sender as Python knows it: the same tuple for the same address, as long as it is remembered. New reference or
@@ -65,15 +90,21 @@ sender_slot(DatagramEndpoint *t, const struct sockaddr *from, socklen_t len)
 static PyObject *
 sender_to_python(DatagramEndpoint *t, const struct sockaddr *from, socklen_t len)
 {
-    KnownAddress *known = sender_slot(t, from, len);
-    if (known == NULL) {
+    uint32_t hash;
+    if (!hash_address(from, len, &hash)) {
         return corolla_address_to_python(from, len);
     }
-    if (known->tuple == NULL || known->len != len || memcmp(&known->addr, from, len) != 0) {
+    reserve_senders(t);
+    if (t->sender_slots == 0) {
+        return corolla_address_to_python(from, len);
+    }
+    KnownAddress *known = &t->senders[hash % t->sender_slots];
+    if (known->len != len || memcmp(&known->addr, from, len) != 0) {
         PyObject *tuple = corolla_address_to_python(from, len), *old = known->tuple;
         if (tuple == NULL) {
             return NULL;
         }
+        t->evicted += old != NULL;
         memcpy(&known->addr, from, len);
         known->len = len;
         known->tuple = tuple;

@@ -84,16 +84,55 @@ def test_not_kept_for_writing(loop, run, pair):
 
 
 def test_what_comes_for_nobody(loop, run, pair):
-    """The watch is given up, not spun on; and the next call finds what came."""
+    """The watch is given up, not told of each packet; and the next call finds what came."""
     one, other = pair
 
     async def main():
         for _ in range(3):
             await receive(loop, one, other)
-            other.send(b"early")
+            sent = b""
             while one.fileno() in watched():
+                other.send(b"early ")
+                sent += b"early "
                 await asyncio.sleep(0.001)
-            assert await loop.sock_recv(one, 100) == b"early"
+            assert len(sent) <= 12
+            assert await loop.sock_recv(one, 100) == sent
+
+
+def test_two_wait_for_the_same(loop, run, pair):
+    """What the first leaves is the second's, although nothing new comes for it."""
+    one, other = pair
+
+    async def main():
+        for size in (5, 1):
+            tasks = [asyncio.ensure_future(loop.sock_recv(one, size)) for _ in range(3)]
+            await asyncio.sleep(0)
+            other.send(b"x" * 3 * size)
+            assert await asyncio.gather(*tasks) == [b"x" * size] * 3
+            await receive(loop, one, other)
+
+    run(main())
+
+
+def test_a_reader_joins_a_wait(loop, run, pair):
+    """The callback is told for as long as there is something to read."""
+    one, other = pair
+
+    async def main():
+        called = []
+        await receive(loop, one, other)
+        task = asyncio.ensure_future(loop.sock_recv(one, 1))
+        await asyncio.sleep(0)
+        enough = loop.create_future()
+        loop.add_reader(one, lambda: (called.append(1), len(called) == 5 and enough.set_result(None)))
+        other.send(b"xyz")
+        assert await task == b"x"
+        await enough
+        loop.remove_reader(one)
+        assert await loop.sock_recv(one, 10) == b"yz"
+        await receive(loop, one, other)
+
+    run(main())
 
     run(main())
 

@@ -273,6 +273,65 @@ test_a_registration_that_a_dup_keeps_alive_does_not_spin(void **state)
     close_both(others);
 }
 
+static void
+test_an_edge_is_told_once(void **state)
+{
+    corolla_reactor *r = *state;
+    Watcher w;
+    int fds[2];
+    char byte;
+    socket_pair(fds);
+    watcher_start(r, &w, 1, fds[0], COROLLA_READABLE | COROLLA_EDGE);
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    ok(turn_at_once(r));
+    expect_log(11);
+    ok(turn_at_once(r));
+    expect_nothing(); /* it is readable still */
+    assert_int_equal(write(fds[1], "y", 1), 1);
+    ok(turn_at_once(r));
+    expect_log(11);
+    assert_true(corolla_watch_alive(&w.watch));
+    /* Asking anew, for whatever stays ready or for edges, tells what is ready now. */
+    ok(turn_at_once(r));
+    log_clear();
+    ok(corolla_watch_modify(&w.watch, COROLLA_READABLE));
+    ok(turn_at_once(r));
+    ok(turn_at_once(r));
+    expect_log(11, 11);
+    ok(corolla_watch_modify(&w.watch, COROLLA_READABLE | COROLLA_EDGE));
+    ok(turn_at_once(r));
+    ok(turn_at_once(r));
+    expect_log(11);
+    assert_int_equal(read(fds[0], &byte, 1), 1);
+    corolla_watch_stop(&w.watch);
+    close_both(fds);
+}
+
+/* An idle watch gives way to whoever wants its descriptor; one in use does not. */
+static void
+test_an_idle_watch_gives_way(void **state)
+{
+    corolla_reactor *r = *state;
+    Watcher old, new;
+    int fds[2];
+    socket_pair(fds);
+    watcher_start(r, &old, 1, fds[0], COROLLA_READABLE);
+    corolla_watch_init(&new.watch, log_events);
+    new.number = 2;
+    new.rc = 0;
+    new.stops = NULL;
+    assert_int_equal(corolla_watch_start(r, &new.watch, fds[0], COROLLA_READABLE), -EEXIST);
+    old.watch.idle = true;
+    ok(corolla_watch_start(r, &new.watch, fds[0], COROLLA_READABLE));
+    assert_null(old.watch.reactor);
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    ok(turn_at_once(r));
+    expect_log(21);
+    corolla_watch_stop(&old.watch);
+    corolla_watch_stop(&new.watch);
+    close_both(fds);
+}
+
 /* The same, and the number has a new owner: its registration must survive, and it must not get the old events. */
 static void
 test_a_stale_event_is_not_delivered_to_the_numbers_new_owner(void **state)
@@ -453,6 +512,8 @@ main(void)
         reactor_test(test_a_closed_descriptor_is_forgotten_without_an_error),
         reactor_test(test_a_number_in_use_again_goes_to_its_new_owner),
         reactor_test(test_a_registration_that_a_dup_keeps_alive_does_not_spin),
+        reactor_test(test_an_edge_is_told_once),
+        reactor_test(test_an_idle_watch_gives_way),
         reactor_test(test_a_stale_event_is_not_delivered_to_the_numbers_new_owner),
         reactor_test(test_cycles_of_add_close_dup_and_add_again),
         reactor_test(test_an_event_fetched_before_the_number_was_reused_is_dropped),
