@@ -57,8 +57,11 @@ extern PyMemberDef corolla_sync_members[];
 static inline bool
 corolla_sync_is_plain(PyObject *self, PyTypeObject *type)
 {
+    if (!Py_IS_TYPE(self, type)) {
+        return false; /* and perhaps none of ours at all */
+    }
     PyObject *dict = ((corolla_sync *)self)->dict;
-    return Py_IS_TYPE(self, type) && (dict == NULL || PyDict_GET_SIZE(dict) == 0);
+    return dict == NULL || PyDict_GET_SIZE(dict) == 0;
 }
 
 /* The others; lock.h has its own. */
