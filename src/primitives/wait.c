@@ -13,7 +13,7 @@ typedef struct {
     PyObject *futures;     /* owned: a tuple of those that differ */
     PyObject **told;       /* owned table, one for each future: its callback (owned), or NULL */
     PyObject *waiter;      /* owned */
-    Py_ssize_t pending;
+    Py_ssize_t pending;    /* how many have still to tell */
     Until until;
     corolla_alarm alarm;
 } WaitState;
@@ -201,11 +201,11 @@ one_done(PyObject *future, PyObject *arg)
     return rc < 0 ? -1 : 0;
 }
 
-/* Counts those that are not done. 1 when there is no need to wait, 0 or -1. */
+/* 1 when there is no need to wait, 0 or -1. */
 static int
 look_first(WaitState *st, corolla_state *state)
 {
-    bool over = false;
+    bool over = false, all = true;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(st->futures); i++) {
         PyObject *future = PyTuple_GET_ITEM(st->futures, i);
         int done = corolla_any_done(state, future);
@@ -213,10 +213,10 @@ look_first(WaitState *st, corolla_state *state)
         if (done < 0 || ends < 0) {
             return -1;
         }
-        st->pending += !done;
+        all = all && done;
         over = over || ends;
     }
-    return over || st->pending == 0;
+    return over || all;
 }
 
 /* Makes the waiter, has the futures that are not done tell it, and sets the time. 0 or -1. */
@@ -244,10 +244,19 @@ begin_to_wait(corolla_coro *co, WaitState *st)
             goto done;
         }
     }
+    bool over = false;
+    st->pending = count; /* a foreign one tells us even if it is done */
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *future = PyTuple_GET_ITEM(st->futures, i);
         if (corolla_is_plain_future(state, future) && corolla_future_done(future)) {
-            continue; /* counted as such: nothing has run since */
+            /* Perhaps only since we looked: timeouts and foreign futures run code of others. */
+            int ends = ends_wait(state, st->until, future);
+            if (ends < 0) {
+                goto done;
+            }
+            over = over || ends;
+            st->pending--;
+            continue;
         }
         st->told[i] = corolla_any_watch(state, future, one_done, Py_NewRef((PyObject *)co));
         if (st->told[i] == NULL) {
@@ -255,6 +264,10 @@ begin_to_wait(corolla_coro *co, WaitState *st)
         }
     }
     rc = 0;
+    if (over || st->pending == 0) {
+        rc = corolla_any_done(state, st->waiter);
+        rc = rc == 0 ? corolla_any_set_result(state, st->waiter, Py_None) : rc < 0 ? -1 : 0;
+    }
 done:
     Py_DECREF(loop);
     return rc;

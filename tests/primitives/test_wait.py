@@ -331,3 +331,40 @@ def test_future_whose_methods_raise(run, loop, reports):
             await corolla.wait([Bad(loop=loop), Bad(loop=loop)], timeout=0)
 
     run(main())
+
+
+@pytest.mark.parametrize("first_done", [True, False])
+def test_subclassed_future_that_is_done_counts_once(lib, run, loop, first_done):
+    class Own(asyncio.Future if lib is asyncio else corolla.Future):
+        pass
+
+    async def main():
+        given = [Own(loop=loop), Own(loop=loop), loop.create_future()]
+        for future in given[: 1 + first_done]:
+            future.set_result(1)
+        for future in given:
+            loop.call_later(0.002, lambda future=future: future.done() or future.set_result(2))
+        done, pending = await lib.wait(given)
+        assert (done, pending) == (set(given), set())
+
+    run(main())
+
+
+@pytest.mark.parametrize("when", ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"])
+def test_completed_by_code_of_others_that_it_runs(run, loop, when):
+    """The timeout is asked for its value after the futures were looked at."""
+
+    class Completes:
+        def __float__(self):
+            future.set_exception(Oops())
+            return 1000.0
+
+    future = loop.create_future()
+
+    async def main():
+        others = [] if when == "ALL_COMPLETED" else [loop.create_future()]
+        outcome = await corolla.wait([future, *others], timeout=Completes(), return_when=when)
+        assert outcome == ({future}, set(others))
+        assert isinstance(future.exception(), Oops)
+
+    run(main())
