@@ -76,13 +76,16 @@ set_alarm(TimeoutObject *self)
     if (self->when == Py_None) {
         return 0;
     }
-    if (loop_time(self->state, self->loop, &now) < 0) {
-        return -1;
+    PyObject *loop = Py_NewRef(self->loop);
+    int rc = loop_time(self->state, loop, &now);
+    /* Somebody's own time() may have left the block, or have set another deadline and its alarm. */
+    if (rc == 0 && self->stage == ENTERED && !corolla_alarm_is_set(&self->alarm) && self->when != Py_None) {
+        rc = self->deadline <= now
+                 ? corolla_alarm_soon(&self->alarm, self->state, loop, &time_is_up_def, (PyObject *)self)
+                 : corolla_alarm_at(&self->alarm, self->state, loop, self->deadline, &time_is_up_def, (PyObject *)self);
     }
-    if (self->deadline <= now) {
-        return corolla_alarm_soon(&self->alarm, self->state, self->loop, &time_is_up_def, (PyObject *)self);
-    }
-    return corolla_alarm_at(&self->alarm, self->state, self->loop, self->deadline, &time_is_up_def, (PyObject *)self);
+    Py_DECREF(loop);
+    return rc;
 }
 
 /* Takes a deadline that a user gave. 0 or -1. */

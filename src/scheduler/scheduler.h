@@ -344,6 +344,11 @@ int corolla_alarm_wake(corolla_alarm *alarm, corolla_state *state, PyObject *loo
 int corolla_alarm_stop(corolla_alarm *alarm, corolla_state *state);
 /* The same for where nothing can be raised. */
 void corolla_alarm_clear(corolla_alarm *alarm, corolla_state *state);
+static inline bool
+corolla_alarm_is_set(const corolla_alarm *alarm)
+{
+    return alarm->target != NULL || alarm->handle != NULL;
+}
 /* For the collector: target is the loop's. */
 static inline int
 corolla_alarm_traverse(corolla_alarm *alarm, visitproc visit, void *arg)

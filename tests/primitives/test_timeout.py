@@ -643,3 +643,51 @@ def test_nothing_is_kept(run):
     our_loop = corolla.new_event_loop()
     our_loop.run_until_complete(main())
     our_loop.close()
+
+
+class Clock(corolla.EventLoop):
+    """Calls a function the next time somebody asks what time it is."""
+
+    then = None
+
+    def time(self):
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+        return super().time()
+
+
+@pytest.mark.parametrize("what", ["rescheduled", "without limit", "left"])
+def test_while_it_asks_for_the_time(what):
+    """The loop's time() is code of others: it may change or end the timeout that is being entered."""
+    loop = Clock()
+
+    def leave(scope):
+        with pytest.raises(StopIteration):
+            scope.__aexit__(None, None, None).send(None)
+
+    changes = {
+        "rescheduled": lambda scope: scope.reschedule(loop.time() + 1000),
+        "without limit": lambda scope: scope.reschedule(None),
+        "left": leave,
+    }
+
+    async def main():
+        scope = corolla.timeout(1000)
+        loop.then = lambda: changes[what](scope)
+        await scope.__aenter__()
+        assert loop.then is None
+        await corolla.sleep(0.001)
+        if what != "left":
+            assert (scope.when() is None) == (what == "without limit")
+            leave(scope)
+        with pytest.raises(RuntimeError, match="already been left"):
+            leave(scope)
+        async with corolla.timeout(0.001) as later:
+            later.reschedule(loop.time() + 1000)
+            await corolla.sleep(0.002)
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
