@@ -444,6 +444,11 @@ coro_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         corolla_set_thrown(args[0], nargs > 1 ? args[1] : NULL, nargs > 2 ? args[2] : NULL) < 0) {
         return NULL;
     }
+    if (co->running || co->finished) { /* by the warning, or by making the exception: code of others */
+        PyErr_Clear();
+        (void)check_usable(co);
+        return NULL;
+    }
     return coro_throw_raised(co);
 }
 
@@ -543,6 +548,7 @@ coro_clear(PyObject *self)
     Py_CLEAR(co->awaiting);
     Py_CLEAR(co->outcome);
     Py_CLEAR(co->origin);
+    co->finished = true; /* nothing is left that it could go on with */
     if (co->spec->clear != NULL) {
         co->spec->clear(co->data);
     }

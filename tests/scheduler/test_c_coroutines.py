@@ -5,10 +5,12 @@ import collections.abc
 import gc
 import inspect
 import itertools
+import sys
 import types
 import warnings
 import weakref
 
+import corolla
 import impl
 import pytest
 from impl import beyond_stdlib, sleep
@@ -405,3 +407,30 @@ def test_the_exception_that_leaves_it_has_a_traceback(loop, turn):
     with pytest.raises(asyncio.CancelledError) as caught:
         loop.run_until_complete(task)
     assert "main" in [frame.name for frame in caught.traceback]
+
+
+@pytest.mark.skipif(not impl.IS_COROLLA, reason="in C only")
+@pytest.mark.parametrize("make", [lambda loop: sleep(1000), lambda loop: corolla.wait([loop.create_future()])])
+def test_making_the_exception_that_is_thrown_ends_it(driven, loop, make):
+    """throw() of a class calls it, and that may close the coroutine it is meant for."""
+
+    def steps():
+        coroutine = make(loop)
+        coroutine.send(None)
+
+        class Closing(Exception):
+            def __init__(self):
+                coroutine.close()
+
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            coroutine.throw(Closing)
+        waiting = corolla.Event().wait()
+        waiting.send(None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda *args, **kwargs: waiting.close()
+            expected = RuntimeError if sys.version_info >= (3, 12) else KeyError
+            with pytest.raises(expected):
+                waiting.throw(KeyError, KeyError("x"), None)
+
+    driven(steps)
