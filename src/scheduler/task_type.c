@@ -110,6 +110,7 @@ task_tp_dealloc(PyObject *self)
     /* Whatever a finaliser of a subclass does, the dead are not on the list. */
     corolla_task_unlink(task);
     if (task->future.log_traceback || task->future.status == COROLLA_PENDING || Py_TYPE(self) != state->task_type) {
+        corolla_task_track(task); /* an exception handler may keep it */
         if (PyObject_CallFinalizerFromDealloc(self) < 0) {
             return; /* resurrected */
         }

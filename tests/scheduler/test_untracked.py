@@ -203,3 +203,28 @@ def test_a_task_that_waits_for_what_nobody_sets(loop):
 
     loop.run_until_complete(main())
     assert collected(owners[0])
+
+
+def test_a_task_that_the_exception_handler_keeps(loop):
+    """Its first step was its last; it dies as that job ends, and its finalizer hands it out."""
+    marks = []
+
+    def keep(loop, context):
+        error = context["exception"]
+        error.task = context["future"]
+        error.owner = Owner()
+        marks.append(weakref.ref(error.owner))
+
+    async def fails():
+        raise ValueError
+
+    async def main():
+        loop.create_task(fails())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    loop.set_exception_handler(keep)
+    loop.run_until_complete(main())
+    gc.collect()
+    assert len(marks) == 1
+    assert collected(marks[0])
