@@ -225,20 +225,19 @@ waiter_is(corolla_state *state, PyObject *waiter, PyObject *fn)
     return same;
 }
 
-/* All waiters, in order, as a new list. */
+/* All waiters, in order, as a new list. Making it may run the collector, and so code of others, which may add some;
+ * filling it does not. */
 static PyObject *
 waiter_list(corolla_future *fut)
 {
-    Py_ssize_t count = (fut->waiter != NULL) + (Py_ssize_t)fut->more_count, i = 0;
-    PyObject *list = PyList_New(count);
-    if (list == NULL) {
-        return NULL;
+    PyObject *list = PyList_New(0);
+    if (list != NULL && fut->waiter != NULL && PyList_Append(list, fut->waiter) < 0) {
+        Py_CLEAR(list);
     }
-    if (fut->waiter != NULL) {
-        PyList_SET_ITEM(list, i++, Py_NewRef(fut->waiter));
-    }
-    for (uint32_t k = 0; k < fut->more_count; k++) {
-        PyList_SET_ITEM(list, i++, Py_NewRef(fut->more[k]));
+    for (uint32_t k = 0; list != NULL && k < fut->more_count; k++) {
+        if (PyList_Append(list, fut->more[k]) < 0) {
+            Py_CLEAR(list);
+        }
     }
     return list;
 }

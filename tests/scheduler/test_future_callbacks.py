@@ -375,3 +375,32 @@ def test_completing_after_the_loop_was_closed():
     assert bare.result() == 2
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         bare.add_done_callback(noise)
+
+
+def test_callbacks_added_while_they_are_listed(loop):
+    """Making the list may start a collection, and so run a finalizer that adds some."""
+
+    class Adds:
+        def __init__(self, future):
+            self.future, self.myself = future, self
+
+        def __del__(self):
+            for _ in range(40):
+                self.future.add_done_callback(noise)
+
+    old = gc.get_threshold()
+    try:
+        for threshold in range(1, 60):
+            future = Future(loop=loop)
+            future.add_done_callback(noise)
+            Adds(future)
+            lists = [[] for _ in range(200)]  # none is left in the interpreter's free list
+            gc.set_threshold(threshold)
+            listed = len(future._callbacks)
+            gc.set_threshold(*old)
+            del lists
+            assert listed in (1, 41)
+            assert future.remove_done_callback(noise) >= listed
+            gc.collect()
+    finally:
+        gc.set_threshold(*old)
