@@ -156,12 +156,19 @@ stop_traverse(PyObject *self, visitproc visit, void *arg)
     return base_type()->tp_traverse(self, visit, arg);
 }
 
+/* Not inherited by a type that has a tp_traverse of its own. */
+static int
+stop_clear(PyObject *self)
+{
+    return base_type()->tp_clear(self);
+}
+
 static void
 stop_dealloc(PyObject *self)
 {
     corolla_state *state = ((Stop *)self)->state;
     PyObject_GC_UnTrack(self);
-    (void)base_type()->tp_clear(self);
+    (void)stop_clear(self);
     freelist_drop(state, &state->freelists->stops, state->stop_type, self, false);
 }
 
@@ -179,6 +186,7 @@ static PyType_Slot stop_slots[] = {
     {Py_tp_doc, (void *)"How an iterator of corolla ends: StopIteration."},
     {Py_tp_dealloc, stop_dealloc},
     {Py_tp_traverse, stop_traverse},
+    {Py_tp_clear, stop_clear},
     {Py_tp_repr, stop_repr},
     {Py_tp_str, stop_str},
     {Py_tp_methods, stop_methods},

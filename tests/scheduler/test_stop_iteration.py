@@ -174,3 +174,22 @@ def test_while_tracing(loop):
     finally:
         sys.settrace(old)
     assert all(isinstance(stop, StopIteration) and stop.value == "traced" for stop in seen)
+
+
+def test_a_cycle_through_it_alone_is_collected(loop):
+    """A tuple breaks no cycle: the exception has to."""
+
+    class Mark:
+        pass
+
+    def make():
+        iterator = finished(loop, 5).__await__()
+        with pytest.raises(StopIteration) as caught:
+            next(iterator)
+        stop = caught.value
+        stop.args = (stop, Mark())
+        stop.__traceback__ = None
+
+    make()
+    gc.collect()
+    assert not [found for found in gc.get_objects() if isinstance(found, Mark)]
