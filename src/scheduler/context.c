@@ -80,12 +80,19 @@ PyObject *
 corolla_own_context(corolla_queued *queued)
 {
     if (queued->shared) {
-        PyObject *own = PyContext_Copy(queued->context);
+        /* Copying may run the collector, and so code of others, which may ask for this very context. */
+        PyObject *snapshot = Py_NewRef(queued->context), *own = PyContext_Copy(snapshot);
+        if (own != NULL && queued->shared) {
+            queued->shared = false;
+            Py_SETREF(queued->context, own);
+        }
+        else {
+            Py_XDECREF(own);
+        }
+        Py_DECREF(snapshot);
         if (own == NULL) {
             return NULL;
         }
-        queued->shared = false;
-        Py_SETREF(queued->context, own);
     }
     return queued->context;
 }
@@ -133,19 +140,25 @@ take_back(corolla_core *core, corolla_queued *queued, PyObject *snapshot)
 PyObject *
 corolla_call_queued(corolla_core *core, corolla_queued *queued, PyObject *callback, PyObject *const *args, size_t nargs)
 {
-    if (!queued->shared) {
+    PyObject *snapshot = NULL, *own = NULL;
+    if (queued->shared) {
+        snapshot = Py_NewRef(queued->context);
+        own = lend(core, snapshot);
+        if (own == NULL) {
+            Py_DECREF(snapshot);
+            return NULL;
+        }
+    }
+    if (!queued->shared) { /* from the first, or since code of others, run by lending, has asked for its context */
+        Py_XDECREF(own);
+        Py_XDECREF(snapshot);
         PyObject *context = Py_NewRef(queued->context);
         PyObject *result = corolla_call_in(context, callback, args, nargs);
         Py_DECREF(context);
         return result;
     }
-    PyObject *snapshot = queued->context;
-    PyObject *own = lend(core, snapshot);
-    if (own == NULL) {
-        return NULL;
-    }
-    queued->context = own;
     queued->shared = false;
+    Py_SETREF(queued->context, own);
     PyObject *result = corolla_call_in(queued->context, callback, args, nargs);
     if (result == NULL) {
         Py_DECREF(snapshot); /* the exception handler runs in this context */
@@ -162,13 +175,16 @@ corolla_borrow_context(corolla_core *core, corolla_queued *queued)
     if (core != NULL && core->snapshot != queued->context) {
         corolla_core_leave_task(core); /* what is dropped for it dies with no task current */
     }
-    PyObject *own = lend(core, queued->context);
-    if (own == NULL) {
-        return -1;
+    PyObject *snapshot = Py_NewRef(queued->context), *own = lend(core, snapshot);
+    if (own != NULL && queued->shared) {
+        queued->shared = false;
+        Py_SETREF(queued->context, own);
     }
-    queued->shared = false;
-    Py_SETREF(queued->context, own);
-    return 0;
+    else {
+        Py_XDECREF(own); /* code of others, run by lending, has asked for it: it is the task's own already */
+    }
+    Py_DECREF(snapshot);
+    return own == NULL ? -1 : 0;
 }
 
 void

@@ -362,3 +362,48 @@ def test_what_dies_with_a_context_sees_no_task(loop, seen):
     gc.collect()
     assert len(seen) == 3
     assert {task for task, _ in seen} <= {None}
+
+
+def test_asked_for_by_a_collection_that_copying_starts(loop):
+    """A finalizer asks for the context of the very handle whose context is being copied, or lent."""
+    value = contextvars.ContextVar("value")
+
+    def noise():
+        pass
+
+    def one_round(threshold, take):
+        handle = loop.call_soon(noise)
+        value.set(threshold)
+        loop.call_soon(noise)  # the snapshot is another one now: the handle alone has the first
+
+        class Asks:
+            def __init__(self):
+                self.myself = self
+
+            def __del__(self):
+                handle.get_context()
+                value.set(object())
+                loop.call_soon(noise)
+
+        Asks()
+        held = [contextvars.copy_context() for _ in range(300)], [[] for _ in range(100)]  # no free list helps
+        gc.set_threshold(threshold)
+        take(handle)
+        gc.set_threshold(*old)
+        del held
+        assert handle.get_context() is handle.get_context()
+
+    def rounds():
+        for threshold in range(1, 120):
+            one_round(threshold, lambda handle: handle.get_context())
+            gc.collect()
+            one_round(threshold, lambda handle: handle._run())
+            gc.collect()
+        loop.stop()
+
+    old = gc.get_threshold()
+    try:
+        loop.call_soon(rounds)
+        loop.run_forever()
+    finally:
+        gc.set_threshold(*old)
