@@ -279,7 +279,7 @@ remove_stale(EndpointState *st)
 {
     PyObject *path = st->args[LOCAL];
     struct stat status;
-    if (!st->has[LOCAL] || PyUnicode_READ_CHAR(path, 0) == 0) {
+    if (path == NULL || !st->has[LOCAL] || PyUnicode_READ_CHAR(path, 0) == 0) {
         return 0;
     }
     PyObject *bytes = PyUnicode_EncodeFSDefault(path);

@@ -151,8 +151,7 @@ wait_step(corolla_coro *co, PyObject *value)
         call->raised = PyErr_GetRaisedException();
     }
     /* The lock is taken back come what may. A cancellation that arrives meanwhile is raised then, the last one of them. */
-    int taken;
-    while ((taken = corolla_condition_try(call->self)) == 0) {
+    while (corolla_condition_try(call->self) == 0) {
         Py_XSETREF(call->waiting, corolla_condition_acquire(call->self));
         if (call->waiting == NULL) {
             return give_up(call);
