@@ -71,7 +71,7 @@ reserve_senders(DatagramEndpoint *t)
     if (table == NULL) {
         return;
     }
-    for (unsigned i = 0; i < t->sender_slots; i++) {
+    for (unsigned i = 0; old != NULL && i < t->sender_slots; i++) {
         uint32_t hash;
         /* The larger table has room for all: what shared no slot in the smaller one shares none in it. */
         if (old[i].tuple != NULL && hash_address(&old[i].addr.any, old[i].len, &hash)) {
