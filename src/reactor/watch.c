@@ -149,10 +149,15 @@ corolla_watch_report(corolla_reactor *r, int fd, uint32_t generation, unsigned r
         return false;
     }
     watch->ready |= ready;
-    /* Without memory for the job nothing is lost: the kernel will say it again. */
-    if (likely(!job_is_queued(&r->ring, watch->job)) &&
-        likely(corolla_ring_push(&r->ring, corolla_watch_run, watch) == 0)) {
+    if (unlikely(job_is_queued(&r->ring, watch->job))) {
+        return true;
+    }
+    if (likely(corolla_ring_push(&r->ring, corolla_watch_run, watch) == 0)) {
         watch->job = r->ring.tail;
+    }
+    else if (watch->interest & COROLLA_EDGE) {
+        /* No memory for the job. The kernel says it again by itself only where it is not asked for changes. */
+        (void)corolla_poller_modify(r->poller, fd, generation, watch->interest);
     }
     return true;
 }
