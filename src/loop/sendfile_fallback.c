@@ -480,10 +480,15 @@ drain(FallbackState *st)
     return 1;
 }
 
-/* As bytes of their own: the buffer will be read into again, and not every transport copies what it queues. */
+/* As bytes of their own: the buffer will be read into again, and not every transport copies what it queues. The file has
+ * seen the buffer, and may have made it smaller meanwhile. */
 static int
 write_block(FallbackState *st)
 {
+    if (st->block > PyByteArray_GET_SIZE(st->buffer)) {
+        PyErr_SetString(PyExc_BufferError, "readinto() changed the size of the buffer");
+        return -1;
+    }
     PyObject *data = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(st->buffer), st->block);
     int rc = data == NULL ? -1 : tell_transport(st->target, "write", data);
     Py_XDECREF(data);

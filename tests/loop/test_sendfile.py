@@ -10,6 +10,7 @@ import tempfile
 from asyncio.constants import _SendfileMode
 
 import pytest
+from impl import beyond_stdlib
 from transports.support import HOST, Recorder, connection, receive_all, reset, settled
 
 SIZE = 1 << 20
@@ -625,5 +626,61 @@ def test_a_connection_lost_while_the_fallback_waits(run, file):
             with pytest.raises(OSError, match="expected" if error else "^Connection is closed by peer$"):
                 await task
             assert own.names()[0] == "connection_lost"
+
+    run(main())
+
+
+class Shrinking(io.RawIOBase):
+    """Takes the buffer away after it has been read into."""
+
+    def seek(self, position, whence=0):
+        return position
+
+    def readinto(self, view):
+        self.buffer, size = view.obj, len(view)
+        view.release()
+        return size
+
+
+class Foreign(asyncio.Transport):
+    """A transport of somebody else's, which meddles while it is asked."""
+
+    _protocol_paused = False
+    _sendfile_compatible = _SendfileMode.FALLBACK
+
+    def __init__(self, file):
+        super().__init__()
+        self.file, self.written = file, 0
+
+    def is_closing(self):
+        if hasattr(self.file, "buffer"):
+            self.file.buffer.clear()
+        return False
+
+    def is_reading(self):
+        return False
+
+    def get_protocol(self):
+        return None
+
+    def set_protocol(self, protocol):
+        pass
+
+    def pause_reading(self):
+        pass
+
+    def write(self, data):
+        self.written += len(data)
+
+
+@beyond_stdlib("asyncio sends what is left of the buffer, and counts what was")
+def test_a_file_that_shrinks_the_buffer(run):
+    """No byte from behind the end of it is sent."""
+    transport = Foreign(Shrinking())
+
+    async def main():
+        with pytest.raises(BufferError):
+            await get_loop().sendfile(transport, transport.file)
+        assert transport.written == 0
 
     run(main())
