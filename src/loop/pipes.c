@@ -44,12 +44,13 @@ pipe_fileno(corolla_state *state, PyObject *pipe)
     if (number == NULL) {
         return -1;
     }
-    int fd = PyLong_Check(number) ? (int)PyLong_AsLong(number) : PyObject_AsFileDescriptor(number);
-    Py_DECREF(number);
-    if (fd < 0 && !PyErr_Occurred()) {
-        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %d", fd);
+    int overflow = 0;
+    long fd = PyLong_Check(number) ? PyLong_AsLongAndOverflow(number, &overflow) : PyObject_AsFileDescriptor(number);
+    if ((fd < 0 || fd > INT_MAX || overflow != 0) && !PyErr_Occurred()) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number);
     }
-    return PyErr_Occurred() ? -1 : fd;
+    Py_DECREF(number);
+    return PyErr_Occurred() ? -1 : (int)fd;
 }
 
 typedef PyObject *(*new_pipe_fn)(corolla_core *core, const corolla_pipe_options *options);

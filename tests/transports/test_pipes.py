@@ -557,9 +557,11 @@ def test_files_and_directories_are_refused_and_stay_the_callers(run):
         fd = os.open("/", os.O_RDONLY)
         with pytest.raises(ValueError, match="Pipe transport"):
             await loop.connect_read_pipe(factory, File(fd))
+        with pytest.raises(ValueError, match=f"^Invalid file descriptor: {(1 << 32) + fd}$"):
+            await loop.connect_read_pipe(factory, File((1 << 32) + fd))  # not what is left of it in 32 bits
         os.close(fd)
         await settled()
-        assert len(made) == 3
+        assert len(made) == 4
         assert not any(protocol.events for protocol in made)
 
     run(main())
