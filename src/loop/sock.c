@@ -149,26 +149,6 @@ sock_call_failed(void)
  * of the size that was asked for, cut down to what came. */
 enum { DIRECT = 32 * 1024 };
 
-/* Reads of size up to n bytes; hint: what lately came from this socket, or NULL while nobody has waited for it. */
-static Attempt
-recv_by_copy(corolla_reactor *r, int fd, Py_ssize_t size, size_t *hint, PyObject **result)
-{
-    void *scratch = corolla_reactor_scratch(r);
-    if (scratch == NULL) {
-        PyErr_NoMemory();
-        return FAILED;
-    }
-    ssize_t n = recv(fd, scratch, (size_t)(size < COROLLA_SCRATCH ? size : COROLLA_SCRATCH), MSG_DONTWAIT);
-    if (n < 0) {
-        return sock_call_failed();
-    }
-    if (hint != NULL) {
-        *hint = (size_t)n;
-    }
-    *result = PyBytes_FromStringAndSize(scratch, n);
-    return *result == NULL ? FAILED : DONE;
-}
-
 static Attempt
 recv_directly(int fd, Py_ssize_t size, size_t *hint, PyObject **result)
 {
@@ -187,6 +167,26 @@ recv_directly(int fd, Py_ssize_t size, size_t *hint, PyObject **result)
     }
     *result = bytes;
     return DONE;
+}
+
+/* Reads of size up to n bytes; hint: what lately came from this socket, or NULL while nobody has waited for it. */
+static Attempt
+recv_by_copy(corolla_reactor *r, int fd, Py_ssize_t size, size_t *hint, PyObject **result)
+{
+    void *scratch = corolla_reactor_scratch(r);
+    if (scratch == NULL) { /* the loop is closed, or memory is short */
+        size_t unknown = 0;
+        return recv_directly(fd, size, &unknown, result);
+    }
+    ssize_t n = recv(fd, scratch, (size_t)(size < COROLLA_SCRATCH ? size : COROLLA_SCRATCH), MSG_DONTWAIT);
+    if (n < 0) {
+        return sock_call_failed();
+    }
+    if (hint != NULL) {
+        *hint = (size_t)n;
+    }
+    *result = PyBytes_FromStringAndSize(scratch, n);
+    return *result == NULL ? FAILED : DONE;
 }
 
 static Attempt

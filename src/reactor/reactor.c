@@ -136,7 +136,7 @@ corolla_reactor_abandon(corolla_reactor *r)
 void *
 corolla_reactor_scratch(corolla_reactor *r)
 {
-    if (unlikely(r->scratch == NULL)) {
+    if (unlikely(r->scratch == NULL) && r->poller != NULL) { /* once closed, nobody would free it */
         r->scratch = malloc(COROLLA_SCRATCH);
     }
     return r->scratch;

@@ -302,3 +302,20 @@ def test_collected_with_its_loop(pair):
     del loop
     gc.collect()
     assert ref() is None
+
+
+def test_calls_on_a_closed_loop(pair):
+    """What is there already needs no loop, as in asyncio; and nothing is made for a loop that would never free it."""
+    one, other = pair
+    loop = impl.new_event_loop()
+    calls = [loop.sock_recv(one, 3), loop.sock_recv(one, 1 << 20), loop.sock_recvfrom(one, 3), loop.sock_recv(one, 3)]
+    loop.close()
+    got = []
+    for call in calls[:3]:
+        other.send(b"abc")
+        with pytest.raises(StopIteration) as info:
+            call.send(None)
+        got.append(info.value.value)
+    assert got == [b"abc", b"abc", (b"abc", None)]
+    with pytest.raises(RuntimeError, match="closed"):
+        calls[3].send(None)

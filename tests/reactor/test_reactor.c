@@ -592,8 +592,10 @@ test_close_gives_back_every_descriptor(void **state)
     ok(corolla_reactor_init(&r));
     post_number(&r, 1);
     ok(corolla_reactor_turn(&r));
+    assert_non_null(corolla_reactor_scratch(&r));
     corolla_reactor_close(&r);
     assert_int_equal(open_descriptors(), before);
+    assert_null(corolla_reactor_scratch(&r)); /* nobody would free it */
     memset(&r, 0, sizeof r);
     corolla_reactor_close(&r); /* never initialised */
 }
