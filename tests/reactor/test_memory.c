@@ -396,9 +396,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_init), reactor_test(test_ring),     reactor_test(test_inbox),  reactor_test(test_timers),
-        reactor_test(test_stream),   reactor_test(test_resolver), reactor_test(test_signal), reactor_test(test_watches),
-        reactor_test(test_edges),
+        cmocka_unit_test(test_init), reactor_test(test_ring),    reactor_test(test_inbox),
+        reactor_test(test_timers),   reactor_test(test_stream),  reactor_test(test_resolver),
+        reactor_test(test_signal),   reactor_test(test_watches), reactor_test(test_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
