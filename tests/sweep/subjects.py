@@ -1,6 +1,7 @@
 """What the sweep handles: every type there is, as objects in each state they can be in."""
 
 import asyncio
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -8,6 +9,8 @@ from typing import Any
 
 import corolla
 import impl
+
+numbers = itertools.count()
 
 STATES = ("normal", "closed", "bare", "skips init")
 
@@ -215,12 +218,17 @@ def stream_protocol(world: World, state: str) -> Any:
     return made
 
 
+def listening_path(world: World) -> str:
+    """An abstract Unix socket with a server: a sweep makes more connections than TCP has ports to spare."""
+    path = f"\0corolla sweep {os.getpid()} {next(numbers)}"
+    world.kept.append(world.run(world.loop.create_unix_server(asyncio.Protocol, path)))
+    return path
+
+
 def stream_writer(world: World, state: str) -> Any:
     if state in ("bare", "skips init"):
         return half_made(corolla.StreamWriter, state)
-    listening = world.run(world.loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
-    world.kept.append(listening)
-    reader, made = world.run(corolla.open_connection(*listening.sockets[0].getsockname()))
+    reader, made = world.run(corolla.open_unix_connection(listening_path(world)))
     world.kept.append(reader)
     if state == "closed":
         made.transport.abort()
@@ -235,9 +243,7 @@ async def awaited(thing: Any) -> Any:
 def stream(world: World, state: str) -> Any:
     if state in ("bare", "skips init"):
         return half_made(corolla.Stream, state)
-    listening = world.run(world.loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
-    world.kept.append(listening)
-    made = world.run(awaited(corolla.connect(*listening.sockets[0].getsockname())))
+    made = world.run(awaited(corolla.connect_unix(listening_path(world))))
     if state == "closed":
         made.abort()
         world.turn(2)
