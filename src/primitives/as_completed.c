@@ -1,5 +1,5 @@
 /* corolla.as_completed(): futures in the order in which they are done. */
-#include "waiters.h"
+#include "../scheduler/waiters.h"
 
 #include "primitives.h"
 

@@ -414,8 +414,8 @@ queue_shutdown(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     }
     queue->shut_down = true;
     int immediate = given == NULL ? 0 : PyObject_IsTrue(given);
-    if (immediate < 0 || (immediate && drain(queue) < 0) || corolla_line_wake_all(queue->state, &queue->getters) < 0 ||
-        corolla_line_wake_all(queue->state, &queue->putters) < 0) {
+    if (immediate < 0 || (immediate && drain(queue) < 0) || corolla_queue_wake_all(queue, &queue->getters) < 0 ||
+        corolla_queue_wake_all(queue, &queue->putters) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -3,7 +3,7 @@
 #define COROLLA_QUEUE_H
 
 #include "primitives.h"
-#include "waiters.h"
+#include "waitlist.h"
 
 typedef enum { QUEUE_FIFO, QUEUE_LIFO, QUEUE_PRIORITY } queue_kind;
 
@@ -15,12 +15,6 @@ typedef struct queue_items {
     uint64_t changes; /* how often the ring has changed: a comparison may change it while we look */
     PyObject *shown;  /* owned: _queue, in the ring's place; or NULL */
 } queue_items;
-
-/* Futures that wait, the same way: a ring until Python asks for _getters or _putters, then that deque. */
-typedef struct queue_line {
-    corolla_waiters ring;
-    PyObject *shown; /* owned, or NULL */
-} queue_line;
 
 /* Methods that a Python subclass has replaced: decided once for each queue, from its type. */
 enum {
@@ -48,7 +42,7 @@ typedef struct corolla_queue {
     Py_ssize_t limit;     /* the same in items; 0: none; or QUEUE_ODD_LIMIT */
     queue_items items;
     corolla_binding binding; /* of getters and putters */
-    queue_line getters, putters;
+    corolla_waitlist getters, putters;
     corolla_binding joining; /* of joiners: asyncio's event is bound by itself */
     corolla_waiters joiners;
     PyObject *finished; /* owned: an Event for those who read _finished; NULL until somebody has */
@@ -88,16 +82,11 @@ void corolla_queue_give_back(queue_items *items);
 
 /* ---- queue_wait.c -------------------------------------------------------------------------- */
 
-Py_ssize_t corolla_line_count(queue_line *line); /* or -1 */
-/* The deque that holds them from now on. New reference or NULL. */
-PyObject *corolla_line_show(corolla_state *state, queue_line *line);
-int corolla_line_traverse(queue_line *line, visitproc visit, void *arg);
-void corolla_line_clear(queue_line *line);
 /* Sets the result of the first future in a deque, or in what looks like one, that is not done. 0 or -1. */
 int corolla_wake_in_deque(corolla_state *state, PyObject *deque);
-int corolla_queue_wake_one(corolla_queue *queue, queue_line *line); /* 0 or -1 */
+int corolla_queue_wake_one(corolla_queue *queue, corolla_waitlist *line); /* 0 or -1 */
 /* Wakes everybody; the first error is raised after the last. 0 or -1. */
-int corolla_line_wake_all(corolla_state *state, queue_line *line);
+int corolla_queue_wake_all(corolla_queue *queue, corolla_waitlist *line);
 /* No task is unfinished: tells the joiners. 0 or -1. */
 int corolla_queue_set_finished(corolla_queue *queue);
 

@@ -53,8 +53,8 @@ corolla_queue_format(PyObject *self, PyObject *unused)
     else if (empty < 0) {
         Py_CLEAR(text);
     }
-    append_count(&text, " _getters[%zd]", text == NULL ? 0 : corolla_line_count(&queue->getters));
-    append_count(&text, " _putters[%zd]", text == NULL ? 0 : corolla_line_count(&queue->putters));
+    append_count(&text, " _getters[%zd]", text == NULL ? 0 : corolla_waitlist_count(&queue->getters));
+    append_count(&text, " _putters[%zd]", text == NULL ? 0 : corolla_waitlist_count(&queue->putters));
     append_count(&text, " tasks=%zd", queue->unfinished > 0 ? queue->unfinished : 0);
     if (queue->shut_down && text != NULL) {
         append_part(&text, PyUnicode_FromString(" shutdown"));
@@ -129,14 +129,14 @@ static PyObject *
 get_getters(PyObject *self, void *unused)
 {
     (void)unused;
-    return corolla_line_show(queue_of(self)->state, &queue_of(self)->getters);
+    return corolla_waitlist_show(queue_of(self)->state, &queue_of(self)->getters);
 }
 
 static PyObject *
 get_putters(PyObject *self, void *unused)
 {
     (void)unused;
-    return corolla_line_show(queue_of(self)->state, &queue_of(self)->putters);
+    return corolla_waitlist_show(queue_of(self)->state, &queue_of(self)->putters);
 }
 
 static PyObject *
@@ -294,8 +294,8 @@ queue_init(PyObject *self, PyObject *args, PyObject *kwargs)
     queue->limit = corolla_queue_limit(maxsize);
     Py_XSETREF(queue->maxsize, maxsize);
     queue->unfinished = 0;
-    corolla_line_clear(&queue->getters);
-    corolla_line_clear(&queue->putters);
+    corolla_waitlist_clear(&queue->getters);
+    corolla_waitlist_clear(&queue->putters);
     corolla_waiters_clear(&queue->joiners);
     Py_CLEAR(queue->finished);
     corolla_queue_replace(queue, NULL);
@@ -323,10 +323,10 @@ queue_traverse(PyObject *self, visitproc visit, void *arg)
         rc = corolla_binding_traverse(&queue->binding, visit, arg);
     }
     if (rc == 0) {
-        rc = corolla_line_traverse(&queue->getters, visit, arg);
+        rc = corolla_waitlist_traverse(&queue->getters, visit, arg);
     }
     if (rc == 0) {
-        rc = corolla_line_traverse(&queue->putters, visit, arg);
+        rc = corolla_waitlist_traverse(&queue->putters, visit, arg);
     }
     if (rc == 0) {
         rc = corolla_binding_traverse(&queue->joining, visit, arg);
@@ -342,8 +342,8 @@ queue_clear(PyObject *self)
     Py_CLEAR(queue->maxsize);
     Py_CLEAR(queue->finished);
     corolla_queue_replace(queue, NULL);
-    corolla_line_clear(&queue->getters);
-    corolla_line_clear(&queue->putters);
+    corolla_waitlist_clear(&queue->getters);
+    corolla_waitlist_clear(&queue->putters);
     corolla_waiters_clear(&queue->joiners);
     corolla_binding_clear(&queue->binding);
     corolla_binding_clear(&queue->joining);

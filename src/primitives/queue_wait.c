@@ -1,80 +1,5 @@
-/* Who waits for a queue: the lines of getters and putters, and the coroutines put(), get() and join(). */
+/* Who waits for a queue: whom to wake, and the coroutines put(), get() and join(). */
 #include "queue.h"
-
-/* ---- A line of futures --------------------------------------------------------------------- */
-
-Py_ssize_t
-corolla_line_count(queue_line *line)
-{
-    return line->shown == NULL ? (Py_ssize_t)line->ring.count : PyObject_Size(line->shown);
-}
-
-static int
-line_push(corolla_state *state, queue_line *line, PyObject *future)
-{
-    if (line->shown == NULL) {
-        return corolla_waiters_push(&line->ring, future);
-    }
-    PyObject *done = PyObject_CallMethodOneArg(line->shown, state->s.append, future);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
-/* Not there is not an error: whoever woke it has taken it out. 0 or -1. */
-static int
-line_remove(corolla_state *state, queue_line *line, PyObject *future)
-{
-    if (line->shown == NULL) {
-        (void)corolla_waiters_remove(&line->ring, future);
-        return 0;
-    }
-    PyObject *done = PyObject_CallMethodOneArg(line->shown, state->s.remove, future);
-    Py_XDECREF(done);
-    if (done == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
-            return -1;
-        }
-        PyErr_Clear();
-    }
-    return 0;
-}
-
-PyObject *
-corolla_line_show(corolla_state *state, queue_line *line)
-{
-    if (line->shown == NULL) {
-        PyObject *deque = PyObject_CallNoArgs(state->deque); /* may run the collector, and so code of others */
-        if (deque == NULL || line->shown != NULL) {
-            Py_XDECREF(deque);
-            return Py_XNewRef(line->shown);
-        }
-        for (uint32_t i = 0; i < line->ring.count; i++) {
-            PyObject *done = PyObject_CallMethodOneArg(deque, state->s.append, corolla_waiters_at(&line->ring, i));
-            if (done == NULL) {
-                Py_DECREF(deque);
-                return NULL;
-            }
-            Py_DECREF(done);
-        }
-        line->shown = deque;
-        corolla_waiters_clear(&line->ring);
-    }
-    return Py_NewRef(line->shown);
-}
-
-int
-corolla_line_traverse(queue_line *line, visitproc visit, void *arg)
-{
-    Py_VISIT(line->shown);
-    return corolla_waiters_traverse(&line->ring, visit, arg);
-}
-
-void
-corolla_line_clear(queue_line *line)
-{
-    corolla_waiters_clear(&line->ring);
-    Py_CLEAR(line->shown);
-}
 
 /* ---- Waking -------------------------------------------------------------------------------- */
 
@@ -109,7 +34,7 @@ corolla_wake_in_deque(corolla_state *state, PyObject *deque)
 
 /* The first who is not done, and nobody if all are. 1, 0 or -1. */
 static int
-line_wake_one(corolla_state *state, queue_line *line)
+line_wake_one(corolla_state *state, corolla_waitlist *line)
 {
     if (line->shown != NULL) {
         PyObject *deque = Py_NewRef(line->shown);
@@ -128,12 +53,12 @@ line_wake_one(corolla_state *state, queue_line *line)
 }
 
 int
-corolla_queue_wake_one(corolla_queue *queue, queue_line *line)
+corolla_queue_wake_one(corolla_queue *queue, corolla_waitlist *line)
 {
     if (!(queue->own & QUEUE_OWN_WAKEUP)) {
         return line_wake_one(queue->state, line);
     }
-    PyObject *deque = corolla_line_show(queue->state, line);
+    PyObject *deque = corolla_waitlist_show(queue->state, line);
     if (deque == NULL) {
         return -1;
     }
@@ -172,15 +97,15 @@ waiters_wake_all(corolla_state *state, corolla_waiters *waiters, PyObject *resul
 }
 
 int
-corolla_line_wake_all(corolla_state *state, queue_line *line)
+corolla_queue_wake_all(corolla_queue *queue, corolla_waitlist *line)
 {
-    int rc = waiters_wake_all(state, &line->ring, Py_None);
+    int rc = waiters_wake_all(queue->state, &line->ring, Py_None);
     while (rc == 0 && line->shown != NULL) {
-        Py_ssize_t count = PyObject_Size(line->shown);
+        Py_ssize_t count = corolla_waitlist_count(line);
         if (count <= 0) {
             return count < 0 ? -1 : 0;
         }
-        rc = line_wake_one(state, line);
+        rc = line_wake_one(queue->state, line);
     }
     return rc;
 }
@@ -222,14 +147,14 @@ wait_clear(void *data)
 
 /* Makes st->waiter and puts it in the line. 0 or -1. */
 static int
-begin_waiting(queue_wait_state *st, queue_line *line)
+begin_waiting(queue_wait_state *st, corolla_waitlist *line)
 {
     corolla_queue *queue = st->queue;
     if (corolla_binding_bind(queue->state, &queue->binding, (PyObject *)queue) < 0) {
         return -1;
     }
     st->waiter = corolla_binding_future(queue->state, &queue->binding);
-    return st->waiter == NULL ? -1 : line_push(queue->state, line, st->waiter);
+    return st->waiter == NULL ? -1 : corolla_waitlist_push(queue->state, line, st->waiter);
 }
 
 /* While an exception is being raised: runs what is left to do, whose own error takes its place. */
@@ -253,7 +178,7 @@ is_closed(const corolla_binding *binding)
 
 /* Passes on a wakeup that cannot be used, if there is still something to be had. 0 or -1. */
 static int
-pass_on(corolla_queue *queue, queue_line *line, int (*blocked)(corolla_queue *))
+pass_on(corolla_queue *queue, corolla_waitlist *line, int (*blocked)(corolla_queue *))
 {
     int still = blocked(queue);
     return still != 0 ? (still < 0 ? -1 : 0) : corolla_queue_wake_one(queue, line);
@@ -261,12 +186,12 @@ pass_on(corolla_queue *queue, queue_line *line, int (*blocked)(corolla_queue *))
 
 /* The await was broken off, and that exception is being raised. */
 static void
-give_up(queue_wait_state *st, queue_line *line, int (*blocked)(corolla_queue *))
+give_up(queue_wait_state *st, corolla_waitlist *line, int (*blocked)(corolla_queue *))
 {
     corolla_queue *queue = st->queue;
     corolla_state *state = queue->state;
     PyObject *raised = PyErr_GetRaisedException();
-    int rc = line_remove(state, line, st->waiter);
+    int rc = corolla_waitlist_remove(state, line, st->waiter);
     if (rc == 0 && !is_closed(&queue->binding)) {
         rc = corolla_any_cancel(state, st->waiter, NULL) < 0 ? -1 : 0;
         int cancelled = rc < 0 ? -1 : corolla_any_cancelled(state, st->waiter);
@@ -277,7 +202,7 @@ give_up(queue_wait_state *st, queue_line *line, int (*blocked)(corolla_queue *))
 
 /* It was woken, and then put_nowait() or get_nowait() raised: what it was woken for is there still. */
 static void
-decline(queue_wait_state *st, queue_line *line, int (*blocked)(corolla_queue *))
+decline(queue_wait_state *st, corolla_waitlist *line, int (*blocked)(corolla_queue *))
 {
     if (st->waiter != NULL) {
         PyObject *raised = PyErr_GetRaisedException();

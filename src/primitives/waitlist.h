@@ -3,7 +3,7 @@
 #ifndef COROLLA_WAITLIST_H
 #define COROLLA_WAITLIST_H
 
-#include "waiters.h"
+#include "../scheduler/waiters.h"
 
 /* All zero bytes is an empty one. */
 typedef struct corolla_waitlist {

@@ -6,7 +6,7 @@
 #include "../scheduler/await.h"
 #include "../scheduler/scheduler.h"
 #include "../transports/transports.h"
-#include "../primitives/waiters.h"
+#include "../scheduler/waiters.h"
 #include "buffer.h"
 
 enum { STREAM_LIMIT = 64 * 1024 }; /* bytes; asyncio's default */

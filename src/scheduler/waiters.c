@@ -1,4 +1,4 @@
-/* What the locks and queues share. */
+/* What locks, queues and streams share. */
 #include "waiters.h"
 
 #include <string.h>
@@ -107,24 +107,6 @@ corolla_waiters_remove(corolla_waiters *waiters, PyObject *future)
         return true;
     }
     return false;
-}
-
-int
-corolla_waiters_wake_first(corolla_state *state, corolla_waiters *waiters, PyObject *result)
-{
-    for (uint32_t i = 0; i < waiters->count; i++) {
-        PyObject *future = Py_NewRef(corolla_waiters_at(waiters, i));
-        int done = corolla_any_done(state, future); /* a foreign one's may change the queue: count is read again */
-        int rc = done == 0 ? corolla_any_set_result(state, future, result) : 0;
-        Py_DECREF(future);
-        if (done < 0 || rc < 0) {
-            return -1;
-        }
-        if (done == 0) {
-            return 1;
-        }
-    }
-    return 0;
 }
 
 PyObject *

@@ -1,8 +1,8 @@
-/* What the locks and queues share: the loop they are bound to, and a queue of futures that wait. */
+/* What locks, queues and streams share: the loop they are bound to, and a queue of futures that wait. */
 #ifndef COROLLA_WAITERS_H
 #define COROLLA_WAITERS_H
 
-#include "../scheduler/scheduler.h"
+#include "scheduler.h"
 
 /* ---- The loop that something is bound to ---------------------------------------------------- */
 
@@ -52,9 +52,6 @@ corolla_waiters_at(const corolla_waiters *waiters, uint32_t index)
 {
     return waiters->items[(waiters->head + index) & (waiters->capacity - 1)];
 }
-/* Sets the result (not stolen) of the first that is not done, which stays in the queue: its coroutine takes it out.
- * 1 if there was one, 0 if not, -1 with an exception. */
-int corolla_waiters_wake_first(corolla_state *state, corolla_waiters *waiters, PyObject *result);
 /* A collections.deque of them, for attributes such as Lock._waiters. New reference or NULL. */
 PyObject *corolla_waiters_deque(corolla_state *state, const corolla_waiters *waiters);
 int corolla_waiters_traverse(corolla_waiters *waiters, visitproc visit, void *arg);
