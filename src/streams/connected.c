@@ -64,23 +64,23 @@ is_coroutine(corolla_state *state, PyObject *obj)
 static int
 call_connected(StreamProtocol *protocol, PyObject *reader, PyObject *transport)
 {
-    corolla_state *state = protocol->state;
+    corolla_state *state = protocol->flow.state;
     PyObject *answer = NULL, *task = NULL, *arg = NULL, *watch = NULL;
     int rc = -1;
     PyObject *callback = Py_NewRef(protocol->connected_cb);
-    PyObject *writer = writer_new(state, transport, (PyObject *)protocol, reader, protocol->loop);
+    PyObject *writer = writer_new(state, transport, (PyObject *)protocol, reader, protocol->flow.loop);
     if (writer == NULL) {
         goto fail;
     }
     PyObject *stack[3] = {NULL, reader != NULL ? reader : Py_None, writer};
     answer = PyObject_Vectorcall(callback, stack + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     int coroutine = answer == NULL ? -1 : is_coroutine(state, answer);
-    if (coroutine < 0 || protocol_check(protocol) < 0) {
+    if (coroutine < 0 || flow_check(&protocol->flow) < 0) {
         goto fail;
     }
     if (coroutine) {
-        task = stream_task(state, protocol->loop, answer);
-        arg = task == NULL ? NULL : PyTuple_Pack(3, transport, protocol->loop, (PyObject *)protocol);
+        task = stream_task(state, protocol->flow.loop, answer);
+        arg = task == NULL ? NULL : PyTuple_Pack(3, transport, protocol->flow.loop, (PyObject *)protocol);
         watch = arg == NULL ? NULL : corolla_any_watch(state, task, callback_done, Py_NewRef(arg));
         if (watch == NULL) {
             goto fail;
@@ -101,7 +101,7 @@ fail:
 int
 protocol_learn_tls(StreamProtocol *protocol, PyObject *transport)
 {
-    corolla_state *state = protocol->state;
+    corolla_state *state = protocol->flow.state;
     if (corolla_tcp_check(state, transport)) {
         protocol->over_tls = false;
         return 0;
@@ -125,17 +125,18 @@ reject(StreamProtocol *protocol, PyObject *transport)
                       "\"stream.close()\" explicitly.");
     if (context == NULL ||
         (protocol->source_traceback != NULL && protocol->source_traceback != Py_None &&
-         PyDict_SetItem(context, protocol->state->s.source_traceback, protocol->source_traceback) < 0)) {
+         PyDict_SetItem(context, protocol->flow.state->s.source_traceback, protocol->source_traceback) < 0)) {
         Py_XDECREF(context);
         return -1;
     }
-    PyObject *done = PyObject_CallMethodOneArg(protocol->loop, protocol->state->s.call_exception_handler, context);
+    PyObject *done =
+        PyObject_CallMethodOneArg(protocol->flow.loop, protocol->flow.state->s.call_exception_handler, context);
     Py_DECREF(context);
     if (done == NULL) {
         return -1;
     }
     Py_DECREF(done);
-    done = PyObject_CallMethodNoArgs(transport, protocol->state->s.abort);
+    done = PyObject_CallMethodNoArgs(transport, protocol->flow.state->s.abort);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -148,7 +149,7 @@ protocol_connection_made(PyObject *self, PyObject *const *args, Py_ssize_t nargs
         return NULL;
     }
     StreamProtocol *protocol = (StreamProtocol *)self;
-    if (protocol_check(protocol) < 0) {
+    if (flow_check(&protocol->flow) < 0) {
         return NULL;
     }
     if (protocol->reject) {
@@ -158,7 +159,7 @@ protocol_connection_made(PyObject *self, PyObject *const *args, Py_ssize_t nargs
     PyObject *reader = protocol_reader(protocol);
     int rc = 0;
     if (reader != NULL) {
-        PyObject *set = PyObject_CallMethodOneArg(reader, protocol->state->s.set_transport, transport);
+        PyObject *set = PyObject_CallMethodOneArg(reader, protocol->flow.state->s.set_transport, transport);
         rc = set == NULL ? -1 : 0;
         Py_XDECREF(set);
     }

@@ -30,7 +30,7 @@ native_where(PyObject *self, size_t hint, void **buf, size_t *len)
     if (reader == NULL) {
         return 0;
     }
-    int rc = reader_is_plain(protocol->state, reader) ? room_in((StreamReader *)reader, hint, buf, len) : 0;
+    int rc = reader_is_plain(protocol->flow.state, reader) ? room_in((StreamReader *)reader, hint, buf, len) : 0;
     Py_DECREF(reader);
     return rc;
 }
@@ -45,7 +45,7 @@ native_came(PyObject *self, const void *buf, size_t n)
         return 0; /* nobody will read it */
     }
     int rc;
-    if (reader_is_plain(protocol->state, object)) {
+    if (reader_is_plain(protocol->flow.state, object)) {
         StreamReader *reader = (StreamReader *)object;
         corolla_buffer *buffer = &reader->buffer;
         bool inside = buffer->store != NULL && buf == PyBytes_AS_STRING(buffer->store) + buffer->end;
@@ -62,7 +62,8 @@ native_came(PyObject *self, const void *buf, size_t n)
     }
     else {
         PyObject *data = PyBytes_FromStringAndSize(buf, (Py_ssize_t)n);
-        PyObject *fed = data == NULL ? NULL : PyObject_CallMethodOneArg(object, protocol->state->s.feed_data, data);
+        PyObject *fed =
+            data == NULL ? NULL : PyObject_CallMethodOneArg(object, protocol->flow.state->s.feed_data, data);
         rc = fed == NULL ? -1 : 0;
         Py_XDECREF(data);
         Py_XDECREF(fed);

@@ -60,16 +60,7 @@ reader_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int
 remember_origin(StreamReader *reader)
 {
-    corolla_core *core = corolla_core_of(reader->state, reader->loop);
-    int debug;
-    if (core != NULL) {
-        debug = core->debug;
-    }
-    else {
-        PyObject *answer = PyObject_CallMethodNoArgs(reader->loop, reader->state->s.get_debug);
-        debug = answer == NULL ? -1 : PyObject_IsTrue(answer);
-        Py_XDECREF(answer);
-    }
+    int debug = stream_debug(reader->state, reader->loop);
     if (debug > 0) {
         PyObject *stack = PyObject_CallNoArgs(reader->state->extract_stack);
         if (stack == NULL) {
@@ -170,7 +161,8 @@ reader_dealloc(PyObject *self)
 
 /* ---- What comes in ------------------------------------------------------------------------- */
 
-/* Takes the future of the one that waits, unless it was cancelled. New reference or NULL. */
+/* Takes the future of the one that waits, unless it is done: cancelled, or woken for another reason. New reference or
+ * NULL. */
 static int
 take_waiter(StreamReader *reader, PyObject **waiter)
 {
@@ -180,11 +172,11 @@ take_waiter(StreamReader *reader, PyObject **waiter)
     if (*waiter == NULL) {
         return 0;
     }
-    int cancelled = corolla_any_cancelled(reader->state, *waiter);
-    if (cancelled != 0) {
+    int done = corolla_any_done(reader->state, *waiter);
+    if (done != 0) {
         Py_CLEAR(*waiter);
     }
-    return cancelled < 0 ? -1 : 0;
+    return done < 0 ? -1 : 0;
 }
 
 int

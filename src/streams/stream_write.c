@@ -109,7 +109,7 @@ write_or_lines(corolla_coro *co, PyObject *value, bool lines)
     if (wait > 0) {
         COROLLA_AWAIT(co, st->waiter);
         if (writer->protocol != NULL) {
-            protocol_waited((StreamProtocol *)writer->protocol, st->waiter);
+            flow_waited((StreamFlow *)writer->protocol, st->waiter);
         }
         if (value == NULL) {
             return COROLLA_RAISE;
@@ -314,7 +314,7 @@ close_step(corolla_coro *co, PyObject *value)
     if (wait > 0) {
         COROLLA_AWAIT(co, st->waiter);
         if (writer->protocol != NULL) {
-            protocol_waited((StreamProtocol *)writer->protocol, st->waiter);
+            flow_waited((StreamFlow *)writer->protocol, st->waiter);
         }
         wait = value == NULL ? -1 : 0;
     }

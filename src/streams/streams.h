@@ -11,8 +11,17 @@
 
 enum { STREAM_LIMIT = 64 * 1024 }; /* bytes; asyncio's default */
 
-/* A new future of that loop, whichever it is. New reference or NULL; protocol.c. */
+/* A new future of that loop, whichever it is. New reference or NULL; flow.c. */
 PyObject *stream_future(corolla_state *state, PyObject *loop);
+
+/* The debug mode of that loop, whichever it is: 1, 0 or -1; flow.c. */
+int stream_debug(corolla_state *state, PyObject *loop);
+
+/* Result None or, with exc not NULL, that exception, unless it is done. 0 or -1; flow.c. */
+int stream_settle(corolla_state *state, PyObject *future, PyObject *exc);
+
+/* The same for everyone who waits there; each takes itself out. 0 or -1; flow.c. */
+int stream_wake_all(corolla_state *state, corolla_waiters *waiters, PyObject *exc);
 
 /* A task of a coroutine on that loop, likewise. New reference or NULL; connected.c. */
 PyObject *stream_task(corolla_state *state, PyObject *loop, PyObject *coro);
@@ -73,27 +82,50 @@ PyObject *reader_readline(PyObject *self, PyObject *unused);
 extern PyMethodDef reader_async_methods[]; /* reader_async.c */
 PyObject *reader_anext(PyObject *self);    /* reader_async.c */
 
-/* ---- StreamReaderProtocol: protocol.c -------------------------------------------------------- */
+/* ---- The writing side of a protocol: flow.c ----------------------------------------------------- */
 
-typedef struct StreamProtocol {
+/* What the protocols of this room begin with, as asyncio's have FlowControlMixin. */
+typedef struct StreamFlow {
     PyObject_HEAD
     PyObject *dict; /* owned, or NULL */
     PyObject *weakrefs;
-    corolla_state *state;       /* borrowed */
-    PyObject *loop;             /* owned; NULL until __init__ has run */
+    corolla_state *state;     /* borrowed */
+    PyObject *loop;           /* owned; NULL until __init__ has run */
+    PyObject *closed;         /* owned: a future, done once the connection is lost; made when it is asked for */
+    PyObject *lost_with;      /* owned: the exception it was lost with; NULL for none */
+    corolla_waiters drainers; /* who waits in drain() */
+    corolla_waiters closers;  /* who waits for the end of the connection */
+    bool paused;
+    bool lost;
+} StreamFlow;
+
+int flow_check(StreamFlow *flow); /* -1 with RuntimeError if __init__ has not run */
+int flow_traverse(StreamFlow *flow, visitproc visit, void *arg);
+void flow_clear(StreamFlow *flow);
+void flow_hush(StreamFlow *flow); /* nobody need have waited for the end: an exception there is not reported */
+/* The future of _get_close_waiter(): new reference or NULL. */
+PyObject *flow_close_waiter(StreamFlow *flow);
+/* What drain() waits for: 1 with a future (new reference) in *waiter, 0 when there is nothing to wait for, or -1 with
+ * ConnectionResetError and the like. */
+int flow_drain(StreamFlow *flow, PyObject **waiter);
+/* The same for the end of the connection: 0 when it has come, -1 with what it was lost with. */
+int flow_ended(StreamFlow *flow, PyObject **waiter);
+void flow_waited(StreamFlow *flow, PyObject *waiter); /* takes it off either queue */
+void flow_set_lost(StreamFlow *flow, PyObject *exc);  /* the first time only; exc may be NULL */
+int flow_wake_lost(StreamFlow *flow);                 /* tells everyone who waits. 0 or -1 */
+extern PyMethodDef flow_methods[];
+
+/* ---- StreamReaderProtocol: protocol.c -------------------------------------------------------- */
+
+typedef struct StreamProtocol {
+    StreamFlow flow;
     PyObject *reader_ref;       /* owned: weak reference to the reader, or NULL */
     PyObject *strong_reader;    /* owned: until the connection is there, or NULL */
     PyObject *connected_cb;     /* owned, or NULL */
     PyObject *transport;        /* owned, or NULL */
     PyObject *task;             /* owned: connected_cb's, or NULL */
-    PyObject *closed;           /* owned: a future, done once the connection is lost; made when it is asked for */
-    PyObject *lost_with;        /* owned: the exception it was lost with; NULL for none */
     PyObject *source_traceback; /* owned, or NULL */
     PyObject *acceptor;         /* owned: makes a Stream of the connection in connected_cb's place, or NULL */
-    corolla_waiters drainers;   /* who waits in drain() */
-    corolla_waiters closers;    /* who waits for the end of the connection */
-    bool paused;
-    bool lost;
     bool over_tls;
     bool reject; /* _reject_connection */
 } StreamProtocol;
@@ -106,21 +138,12 @@ protocol_is_plain(const corolla_state *state, PyObject *obj)
 
 /* New reference or NULL; connected_cb may be NULL. */
 PyObject *protocol_new(corolla_state *state, PyObject *loop, PyObject *reader, PyObject *connected_cb);
-int protocol_check(StreamProtocol *protocol); /* -1 with RuntimeError if __init__ has not run */
 /* The reader, if anybody still has it: new reference or NULL, with no exception. */
 PyObject *protocol_reader(StreamProtocol *protocol);
 /* Whether the transport encrypts, from its 'sslcontext'. 0 or -1. */
 int protocol_learn_tls(StreamProtocol *protocol, PyObject *transport);
 PyObject *protocol_connection_made(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 extern const corolla_native_protocol stream_native_ops; /* feed.c */
-/* The future of _get_close_waiter(): new reference or NULL. */
-PyObject *protocol_close_waiter(StreamProtocol *protocol);
-/* What drain() waits for: 1 with a future (new reference) in *waiter, 0 when there is nothing to wait for, or -1 with
- * ConnectionResetError and the like. */
-int protocol_drain(StreamProtocol *protocol, PyObject **waiter);
-/* The same for the end of the connection: 0 when it has come, -1 with what it was lost with. */
-int protocol_ended(StreamProtocol *protocol, PyObject **waiter);
-void protocol_waited(StreamProtocol *protocol, PyObject *waiter); /* takes it off either queue */
 
 /* ---- StreamWriter: writer.c ------------------------------------------------------------------ */
 

@@ -64,11 +64,21 @@ writer_check_reader(StreamWriter *writer)
     return -1;
 }
 
+/* Its protocol's writing side, if that is exactly one of ours, so that nobody has replaced its methods; or NULL. */
+static StreamFlow *
+plain_flow(StreamWriter *writer)
+{
+    return writer->protocol != NULL && protocol_is_plain(writer->state, writer->protocol)
+               ? (StreamFlow *)writer->protocol
+               : NULL;
+}
+
 int
 writer_begin_drain(StreamWriter *writer, PyObject **waiter)
 {
-    if (protocol_is_plain(writer->state, writer->protocol)) {
-        return protocol_drain((StreamProtocol *)writer->protocol, waiter);
+    StreamFlow *flow = plain_flow(writer);
+    if (flow != NULL) {
+        return flow_drain(flow, waiter);
     }
     PyObject *protocol = Py_NewRef(writer->protocol);
     *waiter = PyObject_CallMethodNoArgs(protocol, writer->state->s._drain_helper);
@@ -106,8 +116,9 @@ drain_step(corolla_coro *co, PyObject *value)
         return corolla_return(co, Py_NewRef(Py_None));
     }
     COROLLA_AWAIT(co, st->waiter);
-    if (writer->protocol != NULL && protocol_is_plain(co->state, writer->protocol)) {
-        protocol_waited((StreamProtocol *)writer->protocol, st->waiter);
+    StreamFlow *flow = plain_flow(writer);
+    if (flow != NULL) {
+        flow_waited(flow, st->waiter);
     }
     return value == NULL ? COROLLA_RAISE : corolla_return(co, Py_NewRef(Py_None));
 
@@ -134,8 +145,9 @@ writer_drain(PyObject *self, PyObject *unused)
 int
 writer_begin_end(StreamWriter *writer, PyObject **waiter)
 {
-    if (protocol_is_plain(writer->state, writer->protocol)) {
-        return protocol_ended((StreamProtocol *)writer->protocol, waiter);
+    StreamFlow *flow = plain_flow(writer);
+    if (flow != NULL) {
+        return flow_ended(flow, waiter);
     }
     PyObject *protocol = Py_NewRef(writer->protocol);
     *waiter = PyObject_CallMethodOneArg(protocol, writer->state->s._get_close_waiter, (PyObject *)writer);
@@ -162,8 +174,9 @@ wait_closed_step(corolla_coro *co, PyObject *value)
         return corolla_return(co, Py_NewRef(Py_None));
     }
     COROLLA_AWAIT(co, st->waiter);
-    if (writer->protocol != NULL && protocol_is_plain(co->state, writer->protocol)) {
-        protocol_waited((StreamProtocol *)writer->protocol, st->waiter);
+    StreamFlow *flow = plain_flow(writer);
+    if (flow != NULL) {
+        flow_waited(flow, st->waiter);
     }
     return value == NULL ? COROLLA_RAISE : corolla_return(co, Py_NewRef(Py_None));
 
