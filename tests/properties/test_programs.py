@@ -8,7 +8,7 @@ from typing import Any
 
 import corolla
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from properties.programs import Program, programs, trace
 
 # The same examples each time: a test passes every time or is a bug.
@@ -100,7 +100,7 @@ class Unfair(corolla.Lock):  # type: ignore[misc]
 def test_an_unfair_lock_is_seen():
     library = types.SimpleNamespace(**{**vars(corolla), "Lock": Unfair})
 
-    @bounded
+    @settings(bounded, phases=[Phase.generate])  # nobody wants the smallest program
     @given(programs(locks=PLAIN_LOCKS, kinds=()))
     def fair(program):
         check(program, library)
