@@ -4,11 +4,13 @@
 #   DEV=name       `make dev` builds in build/name, so that several people can share a checkout
 #   BUILDTYPE=...  for dev: release, debugoptimized, debug
 #   WERROR=1       for test: compiler warnings are errors
+#   LINT=1         for test: lint, too
 
 PYTHON ?= python3
 DEV ?= dev
 BUILDTYPE ?= release
 WERROR ?=
+LINT ?=
 # What make sets for itself is not for the builds it starts.
 MAKEFLAGS += --no-print-directory
 
@@ -35,7 +37,7 @@ demo: venv ## serve aiohttp and uvicorn applications on asyncio and on corolla, 
 	@$(VENV)/bin/python examples/demo/run.py
 
 test: toolchain ## everything: C, pytest on each CPython found, conformance, sanitizers
-	@$(PYTHON) tools/test $(if $(WERROR),--werror)
+	@$(PYTHON) tools/test $(if $(LINT),--lint) $(if $(WERROR),--werror)
 
 bench: venv ## asyncio, uvloop and corolla in one run, with ratios
 	@$(VENV)/bin/python -m pip install -qq -c requirements/constraints.txt -r requirements/bench.txt
