@@ -41,6 +41,7 @@ test: toolchain ## everything: C, pytest on each CPython found, conformance, san
 
 bench: venv ## asyncio, uvloop and corolla in one run, with ratios
 	@$(VENV)/bin/python -m pip install -qq -c requirements/constraints.txt -r requirements/bench.txt
+	@tools/need openssl || true
 	@$(VENV)/bin/python benchmarks/run.py
 
 asan: toolchain ## the Python tests under ASan and UBSan, the C tests under ASan, UBSan and TSan

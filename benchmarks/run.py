@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from suite import network_cases, plot, primitive_cases, programs, scheduler_cases, stream_cases, table
-from suite.implementations import NAMES
+from suite import network_cases, plot, primitive_cases, programs, scheduler_cases, stream_cases, table, tls_cases
+from suite.implementations import EVERY_NAME, NAMES
 from suite.loop_cases import LoopCase
-from suite.network_cases import LIBCOROLLA, RAW, Cells, NetworkCase, Timing
+from suite.network_cases import IDLE, LIBCOROLLA, RAW, Cells, NetworkCase, Timing
 from suite.processes import BENCHMARKS, Cores, MeasurementError, python_script, run_report
 from suite.results import Results, Sample, describe_machine
 
@@ -49,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
     size.add_argument("--quick", action="store_true", help="one short round of the main cases, under a minute or so")
     size.add_argument("--full", action="store_true", help="every echo server, size and number of connections")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="cases: 'scheduler/*', 'sleep'")
-    parser.add_argument("--impl", default=",".join(NAMES), help="comma-separated, in the order of a round")
+    parser.add_argument("--impl", default=",".join(EVERY_NAME), help="comma-separated, in the order of a round")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--goals", action="store_true", help="print the goals table alone")
     parser.add_argument("--report", type=Path, metavar="JSON", help="print the tables of stored results")
@@ -85,18 +85,23 @@ def loop_cases() -> list[LoopCase]:
     return [*scheduler_cases.case.values(), *primitive_cases.case.values(), *stream_cases.case.values()]
 
 
+def served_cases(settings: Settings) -> list[NetworkCase]:
+    cases = network_cases.echo_cases(settings.cells) + network_cases.other_cases(settings.timing.idle_connections)
+    return cases + network_cases.udp_cases() + tls_cases.cases(settings is QUICK, settings.cells is FULL.cells)
+
+
 def plan(settings: Settings, names: Sequence[str], patterns: Sequence[str], libcorolla: bool) -> list[Step]:
     """The steps of one round. The implementations of a case follow on each other, as close in time as can be."""
     steps: list[Step] = []
     for loop_case in loop_cases():
         if wanted(loop_case.key, patterns):
-            steps += [(loop_case.key, name, loop_case) for name in names]
-    cases = network_cases.echo_cases(settings.cells) + network_cases.other_cases(settings.timing.idle_connections)
-    cases += network_cases.udp_cases()
+            steps += [(loop_case.key, name, loop_case) for name in names if name in NAMES]
+    cases = served_cases(settings)
     floors = {case.floor for case in cases if case.server and wanted(case.key, patterns)}
     for case in cases:
         if case.server and wanted(case.key, patterns):
-            steps += [(case.key, name, case) for name in names if name not in case.without]
+            taking_part = (name for name in names if (name in NAMES or name in case.also) and name not in case.without)
+            steps += [(case.key, name, case) for name in taking_part]
         elif not case.server and case.key in floors:
             steps.append((case.key, RAW, case))
     for case in network_cases.floor_cases():
@@ -115,7 +120,7 @@ def take_sample(step: Step, number: int, settings: Settings, cores: Cores, built
         return Sample(key, name, number, statistics.median(values), "second", values, {"cpu_cost": report["cpu_cost"]})
     assert built is not None
     cost, extra = network_cases.measure(case, name, built, cores, settings.timing)
-    return Sample(key, name, number, cost, "byte" if case.client == "idle" else "second", [cost], extra)
+    return Sample(key, name, number, cost, "byte" if case.client in IDLE else "second", [cost], extra)
 
 
 def run_rounds(
@@ -153,6 +158,9 @@ def collect(arguments: argparse.Namespace) -> Results:
         if built.libcorolla_echo is None:
             print("skipping libcorolla: its echo server is not built (--echo-server PROGRAM)", flush=True)
             steps = plan(settings, list(versions), arguments.only, libcorolla=False)
+        if built.tls_client is None:
+            print(f"!!! SKIPPED: {programs.TLS_MISSING}", flush=True)
+            steps = [step for step in steps if not (isinstance(step[2], NetworkCase) and step[2].over_tls)]
     if not steps:
         raise SystemExit("no case has such a name: --list prints them")
     results = Results(machine=describe_machine(), versions=versions)
@@ -180,9 +188,7 @@ def save(results: Results, output: Path) -> None:
 def main() -> int:
     arguments = parse_arguments()
     if arguments.list:
-        cells = network_cases.FULL_CELLS if arguments.full else network_cases.DEFAULT_CELLS
-        cases = network_cases.echo_cases(cells) + network_cases.other_cases(5000)
-        cases += network_cases.udp_cases() + network_cases.floor_cases()
+        cases = served_cases(FULL if arguments.full else DEFAULT) + network_cases.floor_cases()
         keys = [case.key for case in cases if case.server or case.key.startswith("libcorolla/")]
         print("\n".join([*(case.key for case in loop_cases()), *keys]))
         return 0

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import sys
 
-from suite import dns_pair, echo_servers, file_servers, http_servers, implementations, soak_server
+from suite import dns_pair, echo_servers, file_servers, http_servers, implementations, soak_server, tls_servers
 from suite.hosting import Host
 from suite.sockets import listening_socket, local_listening_socket, raise_descriptor_limit
 
@@ -19,13 +19,14 @@ SERVERS = {
     **file_servers.SERVERS,
     **soak_server.SERVERS,
     **dns_pair.SERVERS,
+    **tls_servers.SERVERS,
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("server", choices=sorted(SERVERS))
-    parser.add_argument("implementation", choices=implementations.NAMES)
+    parser.add_argument("implementation", choices=implementations.EVERY_NAME)
     arguments = parser.parse_args()
     raise_descriptor_limit()
     implementation = implementations.load(arguments.implementation)

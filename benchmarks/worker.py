@@ -50,7 +50,7 @@ async def measure(case: LoopCase, implementation: Implementation, values: int, s
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("case", nargs="?", choices=sorted(CASES))
-    parser.add_argument("implementation", choices=implementations.NAMES)
+    parser.add_argument("implementation", choices=implementations.EVERY_NAME)
     parser.add_argument("--describe", action="store_true", help="only say whether it can be imported, and its version")
     parser.add_argument("--values", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.05, help="about how long a value takes")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from suite.network_cases import LIBCOROLLA, RAW
 from suite.results import Results
 
-NETWORK_GROUPS = ("echo", "udp", "connections", "http")
+NETWORK_GROUPS = ("echo", "udp", "connections", "tls", "handshakes", "http")
 
 SUBJECT = "corolla"
 
@@ -87,10 +87,14 @@ def slowest_network_case(results: Results) -> tuple[float | None, str]:
     return ratios[worst], remark
 
 
-def idle_memory(results: Results) -> tuple[float | None, str]:
-    for case in results.cases("memory"):
-        return results.ratio(case, SUBJECT, "uvloop"), case
-    return None, ""
+def idle_memory(group: str) -> Find:
+    def find(results: Results) -> tuple[float | None, str]:
+        for case in results.cases(group):
+            if not case.partition("/")[2].startswith("raw"):
+                return results.ratio(case, SUBJECT, "uvloop"), case
+        return None, ""
+
+    return find
 
 
 GOALS = (
@@ -135,8 +139,15 @@ GOALS = (
     Goal("sock_* echo, 1 KiB, 64 connections, against uvloop", 2.5, against("echo/sock-1KiB-64", "uvloop")),
     Goal("sock_* echo, 1 KiB, 64 connections, against raw C", 0.85, against("echo/sock-1KiB-64", RAW)),
     Goal("UDP echo, 1 KiB, 64 peers, against uvloop", 1.3, against("udp/1KiB-64", "uvloop")),
+    Goal("TLS echo, 1 KiB, 64 connections, against uvloop", 1.2, against("tls/protocol-1KiB-64", "uvloop")),
+    Goal("TLS echo by streams, 1 KiB, 64 connections, against uvloop", 1.2, against("tls/streams-1KiB-64", "uvloop")),
+    Goal("TLS echo, 64 KiB, 64 connections, against uvloop", 1.1, against("tls/protocol-64KiB-64", "uvloop")),
+    Goal("TLS echo by streams, 64 KiB, 64 connections, against uvloop", 1.1, against("tls/streams-64KiB-64", "uvloop")),
+    Goal("TLS handshakes, against uvloop", 1.0, against("handshakes/full", "uvloop")),
+    Goal("TLS handshakes that resume a session, against uvloop", 1.0, against("handshakes/resumed", "uvloop")),
+    Goal("memory of an idle TLS connection, against uvloop", 1.0, idle_memory("tls-memory")),
     Goal("slowest network case, against uvloop", 1.0, slowest_network_case),
-    Goal("memory of an idle connection, against uvloop", 1.0, idle_memory),
+    Goal("memory of an idle connection, against uvloop", 1.0, idle_memory("memory")),
     Goal("libcorolla echo, 1 KiB, 1 connection, against raw C", 0.98, against("libcorolla/1KiB-1", RAW)),
     Goal("libcorolla echo, 1 KiB, 64 connections, against raw C", 0.98, against("libcorolla/1KiB-64", RAW)),
 )

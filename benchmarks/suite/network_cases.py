@@ -10,7 +10,7 @@ from typing import Any
 from suite.file_servers import SIZE as FILE_SIZE
 from suite.file_servers import make_file
 from suite.http_servers import COMPACT_BODY, SPACED_BODY
-from suite.processes import Cores, MeasurementError, python_script, read_line, run_report, server, spawn
+from suite.processes import BENCHMARKS, Cores, MeasurementError, python_script, read_line, run_report, server, spawn
 from suite.programs import Programs
 from suite.sockets import memory_kib
 
@@ -39,6 +39,9 @@ UDP_CELLS = (("1KiB", 64), ("100B", 64), ("1KiB", 1))
 EVERY_CELL = tuple((size, count) for size in SIZES for count in CONNECTIONS)
 FULL_CELLS: Cells = dict.fromkeys(ECHO_SERVERS, EVERY_CELL)
 
+# Clients that hold connections idle, and those that load the same server.
+IDLE = {"idle": "echo", "tls-idle": "tls"}
+
 # Servers that are C programs stand in the columns of these names.
 RAW = "raw C"
 LIBCOROLLA = "libcorolla"
@@ -58,17 +61,22 @@ class NetworkCase:
     group: str
     name: str
     server: str  # which of server.py's, or "" when only C programs take part
-    client: str  # echo, udp, connect, http, sink or idle
+    client: str  # echo, udp, connect, http, sink or idle; tls, tls-full, tls-resumed or tls-idle
     connections: int
     size: int = 0
     expect: str = ""
     floor: str = ""  # the case in which raw C is measured for this one
     without: tuple[str, ...] = ()  # implementations that do not have it
     local: bool = False  # over a Unix socket
+    also: tuple[str, ...] = ()  # what takes part beside the implementations that are in every case
 
     @property
     def key(self) -> str:
         return f"{self.group}/{self.name}"
+
+    @property
+    def over_tls(self) -> bool:
+        return self.client.startswith("tls")
 
 
 def floor_name(size: str, connections: int) -> str:
@@ -134,6 +142,8 @@ def server_command(case: NetworkCase, implementation: str, programs: Programs) -
         return [str(programs.raw_sendfile), str(make_file()), "0"]
     if implementation == RAW and case.client == "udp":
         return [str(programs.raw_udp_echo), "0"]
+    if implementation == RAW and case.over_tls:
+        return [str(programs.raw_tls_echo), str(BENCHMARKS / "tls.pem")]
     if implementation == RAW:
         return [str(programs.raw_echo), "unix" if case.local else "0"]
     if implementation == LIBCOROLLA:
@@ -142,17 +152,27 @@ def server_command(case: NetworkCase, implementation: str, programs: Programs) -
 
 
 def client_command(case: NetworkCase, programs: Programs, port: int, timing: Timing) -> list[str]:
-    clients = {"connect": programs.connect_client, "http": programs.http_client, "udp": programs.udp_client}
+    clients = {
+        "connect": programs.connect_client,
+        "http": programs.http_client,
+        "udp": programs.udp_client,
+        "tls": programs.tls_client,
+        "tls-idle": programs.tls_client,
+        "tls-full": programs.tls_connect_client,
+        "tls-resumed": programs.tls_connect_client,
+    }
     program = clients.get(case.client, programs.echo_client)
     if case.client == "sink":
         return [str(programs.sink_client), "--port", str(port), "--size", str(case.size), "--transfers", "3"]
     command = [str(program), "--port", str(port), "--connections", str(case.connections)]
-    if case.client == "idle":
+    if case.client in IDLE:
         return [*command, "--size", str(case.size), "--idle", "--timeout", "60"]
     command += ["--warmup", str(timing.warmup), "--duration", str(timing.duration)]
     if case.client == "udp":
         command += ["--size", str(case.size)]
-    if case.client == "echo":
+    if case.client == "tls-resumed":
+        command += ["--resume"]
+    if case.client in ("echo", "tls"):
         # A large message is compared now and then only, so that the client stays cheaper than the server.
         command += ["--unix"] if case.local else []
         command += ["--size", str(case.size), "--verify-every", "8" if case.size <= 10_240 else "64"]
@@ -167,10 +187,12 @@ def measure(
     """The cost of one operation (seconds; bytes for memory), and what else the client reported."""
     with server(server_command(case, implementation, programs), cores) as running:
         command = client_command(case, programs, running.port, timing)
-        if case.client == "idle":
-            warm = NetworkCase(case.group, case.name, case.server, "echo", 1, case.size)
+        if case.client in IDLE:
+            warm = NetworkCase(case.group, case.name, case.server, IDLE[case.client], 1, case.size)
             run_report(client_command(warm, programs, running.port, timing), cores.client, cores, 60)
             return measure_memory(case, command, running.process.pid, cores)
+        if case.over_tls:
+            visit(case, programs, running.port, cores)
         command += ["--server-pid", str(running.process.pid)]
         report = run_report(command, cores.client, cores, timing.warmup + timing.duration + 90)
     if report["count"] == 0:
@@ -178,6 +200,16 @@ def measure(
     # The server's CPU time an operation: what is left of a figure when neighbours take the core away.
     report["cpu_cost"] = report["server_cpu"] / report["per_second"]
     return 1 / report["per_second"], report
+
+
+def visit(case: NetworkCase, programs: Programs, port: int, cores: Cores) -> None:
+    """First visitors of a TLS server, who come and go before any is measured.
+
+    Loops that read TLS into pieces of 256 KiB have malloc map each of them anew, two to three times the cost of a message,
+    until the first of that size has been freed: when the first connection closes, in a server's first seconds.
+    """
+    first = NetworkCase(case.group, case.name, case.server, "tls", 64, 1024)
+    run_report(client_command(first, programs, port, Timing(0, 0.02, 0)), cores.client, cores, 60)
 
 
 def measure_memory(

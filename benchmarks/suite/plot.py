@@ -5,22 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from suite.implementations import AIOFASTNET
 from suite.network_cases import RAW
 from suite.results import Results
 
-COLOURS = {"asyncio": "#9aa5b1", "uvloop": "#e0a030", "corolla": "#2a7f62", "libcorolla": "#2a7f62"}
+COLOURS = {
+    "asyncio": "#9aa5b1",
+    "uvloop": "#e0a030",
+    "corolla": "#2a7f62",
+    "libcorolla": "#2a7f62",
+    "aiofastnet": "#7a5195",
+}
 
 
 def panels(results: Results) -> list[tuple[str, str, list[str], list[str]]]:
     """Title, base, cases, implementations of each panel that has something to show."""
     loops: list[str] = [name for name in ("asyncio", "uvloop", "corolla") if name in results.implementations()]
     others = [name for name in loops if name != "asyncio"]
+    tls = [case for group in ("tls", "handshakes", "tls-memory") for case in results.cases(group)]
+    tls = [case for case in tls if not case.partition("/")[2].startswith("raw")]
     rest = [case for group in ("connections", "http", "memory") for case in results.cases(group)]
     rest = [case for case in rest if not case.endswith("/raw")]
     wanted: list[tuple[str, str, list[str], list[str]]] = [
         ("Scheduler: times as fast as asyncio", "asyncio", results.cases("scheduler"), others),
         ("What coroutines wait on: times as fast as asyncio", "asyncio", results.cases("primitives"), others),
         ("Echo: messages a second, against raw C", RAW, results.cases("echo"), loops),
+        ("TLS: against a C server with OpenSSL", RAW, tls, [*loops, AIOFASTNET]),
         ("Connections, HTTP, memory: against asyncio", "asyncio", rest, others),
         ("libcorolla: messages a second, against raw C", RAW, results.cases("libcorolla"), ["libcorolla"]),
     ]

@@ -22,6 +22,9 @@ NAMES = (
     "udp_client",
     "raw_udp_echo",
 )
+# Those that need OpenSSL's headers: without them, no TLS case can be measured.
+TLS_NAMES = ("raw_tls_echo", "tls_client", "tls_connect_client")
+TLS_MISSING = "the TLS cases need OpenSSL's headers (Debian: apt-get install libssl-dev)"
 # What the echo server on reactor.h may be called in examples/c.
 LIBCOROLLA_ECHO = ("corolla_echo", "echo_server")
 
@@ -36,6 +39,9 @@ class Programs:
     sink_client: Path
     udp_client: Path
     raw_udp_echo: Path
+    raw_tls_echo: Path | None
+    tls_client: Path | None
+    tls_connect_client: Path | None
     libcorolla_echo: Path | None
 
 
@@ -64,14 +70,19 @@ def build_with_meson() -> Path | None:
 
 def build_with_cc() -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
-    header = BENCHMARKS / "load.h"
-    for name in NAMES:
+    newest_header = max((BENCHMARKS / header).stat().st_mtime for header in ("load.h", "tls.h"))
+    for name in (*NAMES, *TLS_NAMES):
         source, program = BENCHMARKS / f"{name}.c", BUILD / name
-        newest = max(source.stat().st_mtime, header.stat().st_mtime)
+        newest = max(source.stat().st_mtime, newest_header)
         if program.exists() and program.stat().st_mtime > newest:
             continue
-        compiler = os.environ.get("CC", "cc").split()
-        subprocess.run([*compiler, "-O2", "-std=gnu11", "-D_GNU_SOURCE=1", str(source), "-o", str(program)], check=True)
+        command = [*os.environ.get("CC", "cc").split(), "-O2", "-std=gnu11", "-D_GNU_SOURCE=1", str(source)]
+        command += ["-o", str(program)]
+        if name in TLS_NAMES:
+            # Whether it can be built is told by locate().
+            subprocess.run([*command, "-lssl", "-lcrypto"], capture_output=True)
+        else:
+            subprocess.run(command, check=True)
     return BUILD
 
 
@@ -79,16 +90,15 @@ def locate(directory: Path | None, libcorolla_echo: Path | None) -> Programs:
     """The programs of a build directory that was given, or of one that is made now."""
     if directory is None:
         directory = build_with_meson() or build_with_cc()
-    paths = {}
-    for name in NAMES:
+    paths: dict[str, Path | None] = {}
+    for name in (*NAMES, *TLS_NAMES):
         candidates = [directory / name, directory / "benchmarks" / name]
-        found = [path for path in candidates if path.is_file()]
-        if not found:
+        paths[name] = next((path for path in candidates if path.is_file()), None)
+        if paths[name] is None and name in NAMES:
             raise SystemExit(f"no {name} in {directory}: build with meson's -Dbenchmarks=true")
-        paths[name] = found[0]
     if libcorolla_echo is None:
         examples = [directory / "examples" / "c" / name for name in LIBCOROLLA_ECHO]
         libcorolla_echo = next((path for path in examples if path.is_file()), None)
     elif not libcorolla_echo.is_file():
         raise SystemExit(f"{libcorolla_echo}: no such program")
-    return Programs(**paths, libcorolla_echo=libcorolla_echo)
+    return Programs(**paths, libcorolla_echo=libcorolla_echo)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from suite.goals import verdicts
+from suite.implementations import EVERY_NAME, NAMES
 from suite.loop_cases import LOOP_GROUPS
 from suite.network_cases import LIBCOROLLA, RAW
 from suite.results import Results
@@ -16,10 +17,14 @@ GROUPS = {
     "echo": "Echo: messages a second",
     "udp": "UDP echo: datagrams a second",
     "connections": "Connections accepted, echoed on and closed: a second",
+    "tls": "TLS echo: messages a second",
+    "handshakes": "TLS handshakes, each with a line echoed, and closed: a second",
     "http": "HTTP: requests a second",
     "memory": "Idle connections: resident memory of each",
+    "tls-memory": "Idle TLS connections: resident memory of each",
     "libcorolla": "libcorolla: echo on reactor.h alone, messages a second",
 }
+MEMORY = ("memory", "tls-memory")
 # Under this, either the client or a neighbour on the machine had a part in the figure.
 SATURATED = 0.9
 
@@ -52,7 +57,7 @@ def figure(results: Results, case: str, implementation: str) -> str:
     cost = results.cost(case, implementation)
     if cost is None:
         return "failed" if f"{case} {implementation}" in results.errors else "-"
-    if case.startswith("memory/"):
+    if case.partition("/")[0] in MEMORY:
         return f"{cost:,.0f} B"
     cpu_cost = results.extra(case, implementation, "cpu_cost")
     # A single connection waits for its client by its nature.
@@ -73,9 +78,10 @@ def group_table(results: Results, group: str, columns: Sequence[str], subject: s
     cases += sorted(failed - set(cases))
     floor = [RAW] if any(results.floors.get(case) for case in cases) or group == "libcorolla" else []
     shown = [LIBCOROLLA] if group == "libcorolla" else list(columns)
+    shown = [name for name in shown if name in NAMES or any(has(results, case, name) for case in cases)]
     who = LIBCOROLLA if group == "libcorolla" else subject
     bases = [name for name in [*reversed(shown), *floor] if name != who]
-    by_cpu = group != "memory"
+    by_cpu = group not in MEMORY
     header = ["case", *shown, *floor, *(f"{who}/{base}" for base in bases)]
     header += [f"by CPU/{base}" for base in bases] if by_cpu else []
     rows = []
@@ -108,7 +114,7 @@ def choose_subject(results: Results) -> str:
 
 def report(results: Results) -> str:
     subject = choose_subject(results)
-    columns = [name for name in ("asyncio", "uvloop", "corolla") if name in results.implementations()]
+    columns = [name for name in EVERY_NAME if name in results.implementations()]
     named = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     machine = results.machine
     parts = [f"{named}; CPython {machine.get('python_version', '?')}; {machine.get('cpu_model_name', 'unknown CPU')}"]
