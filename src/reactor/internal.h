@@ -90,6 +90,10 @@ int corolla_signal_run(void *arg);
 void corolla_signals_deliver(corolla_reactor *r);
 void corolla_signals_forget(corolla_reactor *r);
 
+/* child.c */
+int corolla_child_waited(void *arg);    /* the job that tells of a thread's child */
+void corolla_child_unwaited(void *arg); /* the same job, drained instead of run */
+
 /* resolver.c */
 int corolla_resolver_answer(void *arg);   /* the job that ends a look-up */
 void corolla_resolver_discard(void *arg); /* the same job, drained instead of run */

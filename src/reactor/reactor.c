@@ -402,7 +402,7 @@ void
 corolla_visit_job(corolla_job job, corolla_visit_fn visit, void *ctx)
 {
     if (job.fn != corolla_job_nothing && job.fn != corolla_watch_run && job.fn != corolla_signal_run &&
-        job.fn != corolla_resolver_answer) {
+        job.fn != corolla_resolver_answer && job.fn != corolla_child_waited) {
         visit(job.fn, job.arg, ctx);
     }
 }
@@ -426,6 +426,9 @@ corolla_forget_job(corolla_job job)
 {
     if (job.fn == corolla_resolver_answer) {
         corolla_resolver_discard(job.arg);
+    }
+    else if (job.fn == corolla_child_waited) {
+        corolla_child_unwaited(job.arg);
     }
 }
 

@@ -33,6 +33,7 @@ typedef struct corolla_listener corolla_listener;
 typedef struct corolla_connector corolla_connector;
 typedef struct corolla_signal corolla_signal;
 typedef struct corolla_resolve corolla_resolve;
+typedef struct corolla_child corolla_child;
 
 /* ---- Jobs: the ready queue ------------------------------------------------------------- */
 
@@ -289,6 +290,36 @@ struct corolla_signal {
 
 int corolla_signal_start(corolla_reactor *r, corolla_signal *s, int signum);
 void corolla_signal_stop(corolla_signal *s);
+
+/* ---- Children ---------------------------------------------------------------------------- */
+
+/* One child process, whose end is told once. Nothing is done about SIGCHLD: it may be ignored, blocked or handled. All but
+ * corolla_child_signal() belong to the reactor's thread. */
+struct corolla_child {
+    corolla_watch watch;
+    corolla_reactor *reactor; /* borrowed; NULL while nobody is told */
+    pid_t pid;
+    int pidfd;                     /* owned, -1 where there is none */
+    struct corolla_waiter *waiter; /* owned: the thread that waits in its place, or NULL */
+    bool reaped;                   /* the number may be another process's by now */
+    /* Set by the owner. code: what it gave exit(), or the negative number of the signal that ended it; err: 0, or -errno
+     * where that is unknown: -ECHILD when somebody else has reaped it. reaped is set before. May free the child. */
+    int (*done)(corolla_child *child, int code, int err);
+};
+
+void corolla_child_init(corolla_child *child, pid_t pid);
+/* 0, or -errno with nobody waiting for it. done is never called from inside. */
+int corolla_child_start(corolla_reactor *r, corolla_child *child);
+/* 0 or -errno: -ESRCH once it is reaped. */
+int corolla_child_signal(corolla_child *child, int signum);
+/* Nobody is told any more. It can still be signalled, and is still to be reaped. Harmless twice. */
+void corolla_child_stop(corolla_child *child);
+/* The same, and the end of it: reaped now if it has ended, else by a thread that waits for it. Harmless twice. */
+void corolla_child_disown(corolla_child *child);
+/* The same, without: for a child of another process, that is after a fork, or one that its owner will reap. */
+void corolla_child_forget(corolla_child *child);
+/* For tests: as if the kernel had no pidfds. */
+void corolla_child_force_threads(bool on);
 
 /* ---- Streams ---------------------------------------------------------------------------- */
 
