@@ -85,6 +85,8 @@ init_imports(corolla_state *state)
     X(read_pipe_type)         \
     X(write_pipe_type)        \
     X(datagram_endpoint_type) \
+    X(process_type)           \
+    X(process_pipe_type)      \
     X(sendfile_protocol_type) \
     X(sendfile_try_native)    \
     X(sendfile_unsupported)   \

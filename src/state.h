@@ -181,6 +181,12 @@
     X(uncancel)                  \
     X(run)                       \
     X(exceptions)                \
+    X(kill)                      \
+    X(pipe_connection_lost)      \
+    X(pipe_data_received)        \
+    X(process_exited)            \
+    X(returncode)                \
+    X(subprocess)                \
     X(__asyncio_running_event_loop__)
 
 /* asyncio's own test, without the deprecation warning of its public name. */
@@ -267,7 +273,9 @@
     X(signal_set_wakeup_fd, "signal", "set_wakeup_fd")                                \
     X(signal_valid_signals, "signal", "valid_signals")                                \
     X(signal_default_int_handler, "signal", "default_int_handler")                    \
-    X(signal_SIG_DFL, "signal", "SIG_DFL")
+    X(signal_SIG_DFL, "signal", "SIG_DFL")                                            \
+    X(asyncio_SubprocessTransport, "asyncio", "SubprocessTransport")                  \
+    X(Popen, "subprocess", "Popen")
 
 typedef struct corolla_state {
     PyObject *module;  /* borrowed; NULL once the module is gone */
@@ -310,6 +318,7 @@ typedef struct corolla_state {
     PyTypeObject *tcp_transport_type, *unix_transport_type, *server_type; /* owned, each */
     PyTypeObject *read_pipe_type, *write_pipe_type;                       /* owned, each */
     PyTypeObject *datagram_endpoint_type;                                 /* owned */
+    PyTypeObject *process_type, *process_pipe_type;                       /* owned, each */
 
     /* streams/ */
     PyTypeObject *stream_reader_type, *stream_protocol_type, *stream_writer_type; /* owned, each */

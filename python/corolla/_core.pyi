@@ -110,6 +110,10 @@ class Server(_AsyncioServer):
 class DatagramEndpoint(asyncio.Transport, asyncio.DatagramTransport): ...
 
 @final
+class ProcessTransport(asyncio.SubprocessTransport):
+    async def _wait(self) -> int: ...
+
+@final
 class ReadPipeTransport(asyncio.ReadTransport): ...
 
 @final
@@ -323,10 +327,31 @@ class EventLoop(asyncio.AbstractEventLoop):
         sock: socket | None = None,
     ) -> tuple[DatagramEndpoint, _ProtocolT]: ...
 
-    # Not built yet: each raises NotImplementedError.
+    # Not built yet: raises NotImplementedError.
     async def start_tls(self, *args: Any, **kwargs: Any) -> Any: ...
-    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any: ...
-    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> Any: ...
+    # subprocesses
+    async def subprocess_exec(
+        self,
+        protocol_factory: Callable[[], _SubprocessProtocolT],
+        program: Any,
+        /,
+        *args: Any,
+        stdin: int | IO[Any] | None = -1,
+        stdout: int | IO[Any] | None = -1,
+        stderr: int | IO[Any] | None = -1,
+        **kwargs: Any,
+    ) -> tuple[asyncio.SubprocessTransport, _SubprocessProtocolT]: ...
+    async def subprocess_shell(
+        self,
+        protocol_factory: Callable[[], _SubprocessProtocolT],
+        cmd: bytes | str,
+        /,
+        *,
+        stdin: int | IO[Any] | None = -1,
+        stdout: int | IO[Any] | None = -1,
+        stderr: int | IO[Any] | None = -1,
+        **kwargs: Any,
+    ) -> tuple[asyncio.SubprocessTransport, _SubprocessProtocolT]: ...
 
 @final
 class EagerTaskFactory:

@@ -18,10 +18,7 @@ later_coroutine(PyObject *loop, const corolla_coro_spec *spec)
     return (PyObject *)corolla_coro_new(loop_core(loop)->state, spec);
 }
 
-#define EACH_LATER(X)  \
-    X(start_tls)       \
-    X(subprocess_exec) \
-    X(subprocess_shell)
+#define EACH_LATER(X) X(start_tls)
 
 #define X(call)                                                                    \
     static const corolla_coro_spec call##_spec = {                                 \

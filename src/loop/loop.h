@@ -65,6 +65,7 @@ extern PyMethodDef corolla_loop_unix_serve_methods[];   /* unix_serve.c: create_
 extern PyMethodDef corolla_loop_accepted_methods[];     /* accepted.c: connect_accepted_socket */
 extern PyMethodDef corolla_loop_pipe_methods[];         /* pipes.c: connect_read_pipe connect_write_pipe */
 extern PyMethodDef corolla_loop_datagram_methods[];     /* datagram.c: create_datagram_endpoint */
+extern PyMethodDef corolla_loop_subprocess_methods[];   /* subprocess.c: subprocess_exec subprocess_shell */
 extern PyMethodDef corolla_loop_later_methods[];        /* later.c: what is not there yet raises NotImplementedError */
 
 /* Each file's part of close(), tp_traverse and tp_clear, harmless twice. The close parts run in this order, all

@@ -255,6 +255,13 @@ corolla_child_signal(corolla_child *child, int signum)
     return kill(child->pid, signum) < 0 ? -errno : 0;
 }
 
+bool
+corolla_child_ended(const corolla_child *child)
+{
+    siginfo_t info;
+    return child->reaped || wait_for(child->pid, child->pidfd, WEXITED | WNOHANG | WNOWAIT, &info) != 0;
+}
+
 void
 corolla_child_stop(corolla_child *child)
 {
@@ -286,7 +293,8 @@ corolla_child_disown(corolla_child *child)
 {
     siginfo_t info;
     corolla_child_stop(child);
-    if (!child->reaped && (child->waiter != NULL || wait_for(child->pid, child->pidfd, WEXITED | WNOHANG, &info) == 0)) {
+    if (!child->reaped &&
+        (child->waiter != NULL || wait_for(child->pid, child->pidfd, WEXITED | WNOHANG, &info) == 0)) {
         leave_to_thread(child);
     }
     child->reaped = true;

@@ -312,6 +312,8 @@ void corolla_child_init(corolla_child *child, pid_t pid);
 int corolla_child_start(corolla_reactor *r, corolla_child *child);
 /* 0 or -errno: -ESRCH once it is reaped. */
 int corolla_child_signal(corolla_child *child, int signum);
+/* Whether it has ended, or cannot be waited for. */
+bool corolla_child_ended(const corolla_child *child);
 /* Nobody is told any more. It can still be signalled, and is still to be reaped. Harmless twice. */
 void corolla_child_stop(corolla_child *child);
 /* The same, and the end of it: reaped now if it has ended, else by a thread that waits for it. Harmless twice. */

@@ -117,6 +117,26 @@ PyObject *corolla_write_pipe_new(corolla_core *core, const corolla_pipe_options 
 /* As corolla_tcp_discard(). */
 void corolla_pipe_discard(PyObject *transport);
 
+/* ---- process.c, process_pipe.c, process_spawn.c, process_type.c --------------------------------- */
+
+typedef struct corolla_process_options {
+    PyObject *args; /* borrowed: what Popen gets: a tuple of program and arguments, or a shell's command */
+    bool shell;
+    PyObject *stdio[3]; /* borrowed: stdin, stdout and stderr, as Popen takes them */
+    PyObject *more;     /* borrowed: a dict of other arguments for Popen, or NULL */
+    PyObject *protocol; /* borrowed */
+    PyObject *context;  /* borrowed: what the protocol's methods run in; nobody else enters it */
+    PyObject *waiter;   /* borrowed: a Future of ours told once connection_made() has run */
+} corolla_process_options;
+
+/* Starts a child: a transport whose connection_made() is queued. New reference, or NULL with what Popen raises; then
+ * nothing was started and nothing is open. */
+PyObject *corolla_process_new(corolla_core *core, const corolla_process_options *options);
+/* transport.close(), from where nothing can be raised. Keeps an exception being raised. */
+void corolla_process_discard(PyObject *transport);
+/* transport._wait(): a coroutine, new reference, or NULL. */
+PyObject *corolla_process_wait(PyObject *transport);
+
 /* ---- datagram.c ---------------------------------------------------------------------------- */
 
 typedef struct corolla_datagram_options {

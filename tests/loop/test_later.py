@@ -7,8 +7,6 @@ import pytest
 
 LATER = [
     "start_tls",
-    "subprocess_exec",
-    "subprocess_shell",
 ]
 
 pytestmark = pytest.mark.skipif(not impl.IS_COROLLA, reason="asyncio has them")
