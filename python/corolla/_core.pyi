@@ -36,6 +36,7 @@ from ._streams import StreamMode
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
+_SubprocessProtocolT = TypeVar("_SubprocessProtocolT", bound=asyncio.BaseProtocol)
 _SSLContext: TypeAlias = bool | ssl_module.SSLContext | None
 if sys.version_info >= (3, 12):
     _CoroutineLike: TypeAlias = Coroutine[Any, Any, _T]

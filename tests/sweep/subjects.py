@@ -188,6 +188,29 @@ def write_pipe(world: World, state: str) -> Any:
     return pipe(world, state, 1)
 
 
+def process(world: World, state: str) -> Any:
+    """A child that reads and writes, and would go on."""
+    made, _protocol = world.run(world.loop.subprocess_exec(asyncio.SubprocessProtocol, "cat"))
+    if state in ("bare", "skips init"):
+        made.close()
+        return half_made(type(made), state)
+    if state == "closed":
+        made.close()
+        world.run(made._wait())
+        world.turn(2)
+    return made
+
+
+def process_pipe(world: World, state: str) -> Any:
+    transport = process(world, "closed" if state == "closed" else "normal")
+    made = transport.get_pipe_transport(1).get_protocol() or transport._pipes[1]
+    if state in ("bare", "skips init"):
+        transport.close()
+        return half_made(type(made), state)
+    world.kept.append(transport)
+    return made
+
+
 def stream_reader(world: World, state: str) -> Any:
     """With bytes in it and somebody who waits for more; at its end."""
     if state in ("bare", "skips init"):
@@ -487,6 +510,8 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "DatagramEndpoint": datagram,
     "ReadPipeTransport": read_pipe,
     "WritePipeTransport": write_pipe,
+    "ProcessTransport": process,
+    "subprocess pipe": process_pipe,
     "StreamReader": stream_reader,
     "StreamReaderProtocol": stream_protocol,
     "StreamWriter": stream_writer,
