@@ -87,6 +87,14 @@ init_imports(corolla_state *state)
     X(datagram_endpoint_type) \
     X(process_type)           \
     X(process_pipe_type)      \
+    X(tls_transport_type)     \
+    X(tls_protocol_type)      \
+    X(tls_window_type)        \
+    X(ssl_MemoryBIO)          \
+    X(ssl_SSLObject)          \
+    X(ssl_SSLWantReadError)   \
+    X(ssl_SSLSyscallError)    \
+    X(ssl_CertificateError)   \
     X(sendfile_protocol_type) \
     X(sendfile_try_native)    \
     X(sendfile_unsupported)   \

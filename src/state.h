@@ -179,6 +179,22 @@
     X(writelines)                \
     X(cancelling)                \
     X(uncancel)                  \
+    X(wrap_bio)                  \
+    X(do_handshake)              \
+    X(unwrap)                    \
+    X(getpeercert)               \
+    X(peercert)                  \
+    X(cipher)                    \
+    X(compression)               \
+    X(ssl_object)                \
+    X(close_notify)              \
+    X(server_side)               \
+    X(server_hostname)           \
+    X(pending)                   \
+    X(read)                      \
+    X(_sslobj)                   \
+    X(_force_close)              \
+    X(set_protocol)              \
     X(run)                       \
     X(exceptions)                \
     X(kill)                      \
@@ -319,6 +335,12 @@ typedef struct corolla_state {
     PyTypeObject *read_pipe_type, *write_pipe_type;                       /* owned, each */
     PyTypeObject *datagram_endpoint_type;                                 /* owned */
     PyTypeObject *process_type, *process_pipe_type;                       /* owned, each */
+
+    PyTypeObject *tls_transport_type, *tls_protocol_type, *tls_window_type; /* owned, each */
+    const struct corolla_native_protocol *tls_protocol_ops;               /* borrowed: static; for tls_protocol_type */
+    PyObject *ssl_MemoryBIO, *ssl_SSLObject;                               /* owned, each: NULL until TLS is asked for */
+    PyObject *ssl_SSLWantReadError, *ssl_SSLSyscallError;                  /* the same */
+    PyObject *ssl_CertificateError;                                        /* the same; the last */
 
     /* streams/ */
     PyTypeObject *stream_reader_type, *stream_protocol_type, *stream_writer_type; /* owned, each */

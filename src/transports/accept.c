@@ -26,11 +26,29 @@ make_protocol(Server *server, PyObject *context)
     return protocol;
 }
 
+/* The protocol of the connection itself: the application's, or TLS in front of it. New reference or NULL. */
+static PyObject *
+make_lower(Server *server, PyObject *protocol, PyObject *context)
+{
+    if (server->sslcontext == NULL) {
+        return Py_NewRef(protocol);
+    }
+    corolla_tls_options options = server->tls;
+    PyObject *sslcontext = Py_NewRef(server->sslcontext);
+    options.sslcontext = sslcontext;
+    options.protocol = protocol;
+    options.context = context;
+    options.server = (PyObject *)server;
+    PyObject *tls = corolla_tls_new(server->core, &options);
+    Py_DECREF(sslcontext);
+    return tls;
+}
+
 int
 server_accepted(corolla_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
 {
     Server *server = ((ServerListener *)(void *)l)->server;
-    PyObject *protocol = NULL, *transport = NULL;
+    PyObject *protocol = NULL, *lower = NULL, *transport = NULL;
     int rc = 0;
     Py_INCREF(server);
     corolla_core_leave_task(server->core);
@@ -42,13 +60,20 @@ server_accepted(corolla_listener *l, int fd, const struct sockaddr *peer, sockle
     if (protocol == NULL) {
         goto fail;
     }
+    lower = make_lower(server, protocol, context);
+    if (lower == NULL) {
+        goto fail;
+    }
     if (!server->serving) {
+        if (lower != protocol) {
+            corolla_tls_discard(lower);
+        }
         close(fd); /* the factory closed the server: nobody waits for this one */
         goto done;
     }
     corolla_tcp_options options = {
         .fd = fd,
-        .protocol = protocol,
+        .protocol = lower,
         .context = context,
         .server = (PyObject *)server,
         .peer = peer,
@@ -56,6 +81,9 @@ server_accepted(corolla_listener *l, int fd, const struct sockaddr *peer, sockle
     };
     transport = corolla_tcp_new(server->core, &options);
     if (transport == NULL) {
+        if (lower != protocol) {
+            corolla_tls_discard(lower);
+        }
         goto fail;
     }
     goto done;
@@ -66,6 +94,7 @@ fail:
 done:
     Py_XDECREF(context);
     Py_XDECREF(protocol);
+    Py_XDECREF(lower);
     Py_XDECREF(transport);
     Py_DECREF(server);
     return rc;

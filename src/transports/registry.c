@@ -3,6 +3,7 @@
 #include "pipe.h"
 #include "process.h"
 #include "tcp.h"
+#include "tls/tls.h"
 
 #include <string.h>
 
@@ -199,14 +200,16 @@ corolla_transports_own_job(corolla_job_fn fn)
 {
     return fn == tcp_made_job || fn == tcp_lost_job || fn == pipe_made_job || fn == pipe_eof_job ||
            fn == pipe_lost_job || fn == datagram_made_job || fn == datagram_lost_job || fn == process_made_job ||
-           fn == process_lost_job;
+           fn == process_lost_job || fn == tls_resume_job;
 }
 
 int
 corolla_transports_init(PyObject *module, corolla_state *state)
 {
     if (tcp_init(module, state) < 0 || server_init(module, state) < 0 || pipe_read_init(module, state) < 0 ||
-        pipe_write_init(module, state) < 0 || datagram_init(module, state) < 0 || process_init(module, state) < 0) {
+        pipe_write_init(module, state) < 0 || datagram_init(module, state) < 0 || process_init(module, state) < 0 ||
+        tls_window_init(module, state) < 0 || tls_protocol_init(module, state) < 0 ||
+        tls_transport_init(module, state) < 0) {
         return -1;
     }
     return 0;

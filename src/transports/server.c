@@ -53,6 +53,19 @@ server_detach(Server *server, TcpTransport *t)
     }
 }
 
+/* What the application has as its transport: of a TLS connection, the uppermost. Borrowed. */
+static PyObject *
+upper_transport(Server *server, TcpTransport *t)
+{
+    PyObject *transport = (PyObject *)t, *protocol = t->protocol;
+    while (protocol != NULL && Py_IS_TYPE(protocol, server->state->tls_protocol_type) &&
+           corolla_tls_transport(protocol) != NULL) {
+        transport = corolla_tls_transport(protocol);
+        protocol = corolla_tls_protocol(transport);
+    }
+    return transport;
+}
+
 /* The connections as a list of their own: closing one changes the server's. New reference or NULL. */
 static PyObject *
 list_clients(Server *server)
@@ -63,7 +76,7 @@ list_clients(Server *server)
     }
     Py_ssize_t i = 0;
     for (TcpTransport *t = server->clients; t != NULL && i < PyList_GET_SIZE(clients); t = t->next_client) {
-        PyList_SET_ITEM(clients, i++, Py_NewRef(t));
+        PyList_SET_ITEM(clients, i++, Py_NewRef(upper_transport(server, t)));
     }
     return clients;
 }
@@ -238,6 +251,20 @@ corolla_server_new(corolla_core *core, PyObject *sockets, PyObject *factory, int
     return (PyObject *)server;
 }
 
+int
+corolla_server_set_tls(PyObject *self, const corolla_tls_options *options)
+{
+    Server *server = (Server *)self;
+    server->tls = (corolla_tls_options){
+        .handshake_timeout = options->handshake_timeout,
+        .shutdown_timeout = options->shutdown_timeout,
+        .server_side = true,
+        .call_made = true,
+    };
+    Py_XSETREF(server->sslcontext, Py_NewRef(options->sslcontext));
+    return 0;
+}
+
 /* ---- Methods ------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -388,6 +415,7 @@ server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->sockets);
     Py_VISIT(server->factory);
     Py_VISIT(server->context);
+    Py_VISIT(server->sslcontext);
     Py_VISIT(server->waiters);
     Py_VISIT(server->forever);
     for (size_t i = 0; i < server->listener_count; i++) {
@@ -414,6 +442,7 @@ server_clear(PyObject *self)
     Py_CLEAR(server->sockets);
     Py_CLEAR(server->factory);
     Py_CLEAR(server->context);
+    Py_CLEAR(server->sslcontext);
     Py_CLEAR(server->waiters);
     Py_CLEAR(server->forever);
     return 0;

@@ -192,14 +192,15 @@ parse_limit(PyObject *value, Py_ssize_t *out)
 
 /* Either follows from the other. */
 int
-transport_parse_limits(PyObject *high_arg, PyObject *low_arg, Py_ssize_t *high, Py_ssize_t *low)
+transport_parse_limits_of(PyObject *high_arg, PyObject *low_arg, Py_ssize_t standard, Py_ssize_t *high,
+                          Py_ssize_t *low)
 {
     bool has_high = high_arg != NULL && high_arg != Py_None, has_low = low_arg != NULL && low_arg != Py_None;
     if ((has_high && parse_limit(high_arg, high) < 0) || (has_low && parse_limit(low_arg, low) < 0)) {
         return -1;
     }
     if (!has_high && !has_low) {
-        *high = TRANSPORT_HIGH_WATER;
+        *high = standard;
     }
     else if (!has_high) {
         *high = *low > PY_SSIZE_T_MAX / 4 ? PY_SSIZE_T_MAX : 4 * *low;
@@ -218,4 +219,10 @@ transport_parse_limits(PyObject *high_arg, PyObject *low_arg, Py_ssize_t *high, 
     Py_XDECREF(shown_high);
     Py_XDECREF(shown_low);
     return -1;
+}
+
+int
+transport_parse_limits(PyObject *high_arg, PyObject *low_arg, Py_ssize_t *high, Py_ssize_t *low)
+{
+    return transport_parse_limits_of(high_arg, low_arg, TRANSPORT_HIGH_WATER, high, low);
 }

@@ -33,6 +33,9 @@ PyObject *transport_take(PyObject **landing, const void *buf, ssize_t n);
 
 /* set_write_buffer_limits(high, low): asyncio's defaults and its ValueError. 0 or -1. */
 int transport_parse_limits(PyObject *high_arg, PyObject *low_arg, Py_ssize_t *high, Py_ssize_t *low);
+/* The same with another default for high, in bytes. */
+int transport_parse_limits_of(PyObject *high_arg, PyObject *low_arg, Py_ssize_t standard, Py_ssize_t *high,
+                              Py_ssize_t *low);
 /* A write by reference, and one that is copied if it must be queued. */
 corolla_chunk transport_bytes_chunk(PyObject *bytes);
 corolla_chunk transport_view_chunk(const Py_buffer *view);

@@ -139,6 +139,8 @@ struct Server {
     PyObject *sockets;         /* owned: list of socket objects; NULL once closed */
     PyObject *factory;         /* owned */
     PyObject *context;         /* owned: the one it was made in, copied for each connection */
+    PyObject *sslcontext;      /* owned: connections are TLS by it; or NULL */
+    corolla_tls_options tls;   /* with sslcontext: the timeouts, and nothing owned */
     PyObject *waiters;         /* owned: list of futures of wait_closed(); NULL once woken */
     PyObject *forever;         /* owned: the future of serve_forever(), or NULL */
     ServerListener *listeners; /* owned table */

@@ -53,7 +53,9 @@ typedef struct corolla_native_protocol {
 static inline const corolla_native_protocol *
 corolla_native_of(const corolla_state *state, PyObject *protocol)
 {
-    return Py_IS_TYPE(protocol, state->stream_protocol_type) ? state->stream_protocol_ops : NULL;
+    return Py_IS_TYPE(protocol, state->stream_protocol_type) ? state->stream_protocol_ops
+           : Py_IS_TYPE(protocol, state->tls_protocol_type)  ? state->tls_protocol_ops
+                                                             : NULL;
 }
 
 /* ---- tcp.c: TcpTransport and UnixTransport ------------------------------------------------------ */
@@ -85,6 +87,44 @@ void corolla_tcp_discard(PyObject *transport);
 /* transport.write(data): 0 or -1. */
 int corolla_tcp_write(PyObject *transport, PyObject *data);
 bool corolla_tcp_is_closing(PyObject *transport);
+
+/* ---- tls/: TLS over any stream transport ------------------------------------------------------- */
+
+typedef struct corolla_tls_options {
+    PyObject *sslcontext;      /* borrowed: an ssl.SSLContext, or anything with its wrap_bio() */
+    PyObject *server_hostname; /* borrowed: str, or NULL */
+    double handshake_timeout;  /* seconds */
+    double shutdown_timeout;   /* seconds */
+    bool server_side;
+    bool call_made;      /* the protocol's connection_made() is to be called: not for start_tls */
+    PyObject *protocol;  /* borrowed: the application's */
+    PyObject *context;   /* borrowed: the protocol's methods run in a copy of it */
+    PyObject *waiter;    /* borrowed: a Future of ours, done once the handshake is over and failed with its error; or NULL */
+    PyObject *server;    /* borrowed: the Server that accepted it, or NULL */
+} corolla_tls_options;
+
+/* Fills in sslcontext, server_hostname, server_side and the timeouts. ssl: a context; or True, or None, for the default one,
+ * which only clients have. Timeouts: positive numbers of seconds, NULL or None for asyncio's. *made: the context, new
+ * reference. 0, or -1 with asyncio's ValueErrors, or ImportError where there is no ssl module. */
+int corolla_tls_parse(corolla_state *state, PyObject *ssl, bool server_side, PyObject *server_hostname,
+                      PyObject *handshake_timeout, PyObject *shutdown_timeout, corolla_tls_options *out,
+                      PyObject **made);
+/* The lower side, a protocol for a stream transport that is made or upgraded. Calls wrap_bio(), so that its errors come at
+ * once. New reference or NULL. */
+PyObject *corolla_tls_new(corolla_core *core, const corolla_tls_options *options);
+/* The upper side, the application's transport. Borrowed; NULL once the connection is lost. */
+PyObject *corolla_tls_transport(PyObject *tls);
+/* The application's protocol of a TlsTransport. Borrowed; NULL once the connection is lost. */
+PyObject *corolla_tls_protocol(PyObject *transport);
+/* tls becomes the protocol of an open transport (of ours, or one with _start_tls_compatible) and the handshake begins.
+ * unread: bytes already taken off the transport that belong to the handshake, or NULL. 0 or -1. What goes wrong with the
+ * connection is told to the waiter. */
+int corolla_tls_upgrade(corolla_core *core, PyObject *transport, PyObject *tls, PyObject *unread);
+/* Whoever asked for it no longer wants it: the connection below, if it is made already, is closed at once. Keeps an exception
+ * being raised. */
+void corolla_tls_discard(PyObject *tls);
+/* Whether obj is a TlsTransport. */
+bool corolla_tls_check(const corolla_state *state, PyObject *obj);
 
 /* ---- sendfile.c ----------------------------------------------------------------------------- */
 
@@ -164,6 +204,8 @@ PyObject *corolla_server_new(corolla_core *core, PyObject *sockets, PyObject *fa
 /* From now on, close() removes the path that the server's Unix socket is bound to, if it is still the same file then.
  * Nothing happens for an abstract name, or for a path that is not there. 0 or -1. */
 int corolla_server_own_path(PyObject *server, PyObject *sock);
+/* What it accepts from now on is TLS: context, timeouts and server_side are taken from options, nothing else. 0 or -1. */
+int corolla_server_set_tls(PyObject *server, const corolla_tls_options *options);
 /* 0, or -1 with nothing left listening that was not before. */
 int corolla_server_start(PyObject *server);
 /* server.close(). 0 or -1. */

@@ -1,0 +1,370 @@
+/* The engine that works everywhere: ssl.SSLObject between two ssl.MemoryBIO.
+ *
+ * An SSLObject's methods are Python functions around those of the C object in it. Where it is no subclass, the C object is
+ * called directly, reads go straight into the caller's memory, and no exception is raised where none is needed: the
+ * records that are there are counted. A subclass (sslobject_class) gets the calls that asyncio would make. */
+#include "engine.h"
+
+#include <limits.h>
+#include <string.h>
+
+typedef struct SslEngine {
+    tls_engine base;
+    corolla_state *state;         /* borrowed */
+    PyObject *incoming, *outgoing; /* owned, each: the MemoryBIOs */
+    PyObject *inner;              /* owned: the C object in base.object, or base.object itself for a subclass */
+    PyObject *feed, *take;        /* owned, each: incoming.write, outgoing.read */
+    PyObject *read, *write;       /* owned, each: methods of inner */
+    PyObject *read_into;          /* owned: (0, window), or NULL for a subclass: as much as fits the window */
+    tls_window *window;           /* owned */
+    tls_records records;
+    bool rest; /* of a record that did not fit is in the SSL object */
+} SslEngine;
+
+static SslEngine *
+ssl_of(tls_engine *engine)
+{
+    return (SslEngine *)(void *)engine;
+}
+
+/* ---- Outcomes -------------------------------------------------------------------------------- */
+
+/* Of a call that raised: what asyncio takes for "not yet" is TLS_AGAIN, and cleared. */
+static int
+judge(SslEngine *e)
+{
+    corolla_state *state = e->state;
+    if (PyErr_ExceptionMatches(state->ssl_SSLWantReadError) || PyErr_ExceptionMatches(state->ssl_SSLSyscallError)) {
+        PyErr_Clear();
+        return TLS_AGAIN;
+    }
+    return TLS_FAILED;
+}
+
+static int
+call_inner(SslEngine *e, PyObject *name)
+{
+    PyObject *inner = Py_NewRef(e->inner);
+    PyObject *done = PyObject_CallMethodNoArgs(inner, name);
+    Py_DECREF(inner);
+    if (done == NULL) {
+        return judge(e);
+    }
+    Py_DECREF(done);
+    return 0;
+}
+
+static ssize_t
+take_count(PyObject *count, size_t most)
+{
+    if (count == NULL) {
+        return TLS_FAILED;
+    }
+    Py_ssize_t n = PyLong_AsSsize_t(count);
+    Py_DECREF(count);
+    if (n >= 0 && (size_t)n <= most) {
+        return n;
+    }
+    if (!PyErr_Occurred()) {
+        PyErr_Format(PyExc_RuntimeError, "the SSL object counted %zd of %zu bytes", n, most);
+    }
+    return TLS_FAILED;
+}
+
+static ssize_t
+pending_in(PyObject *bio, corolla_state *state)
+{
+    PyObject *pending = PyObject_GetAttr(bio, state->s.pending);
+    if (pending == NULL) {
+        return -1;
+    }
+    Py_ssize_t n = PyLong_AsSsize_t(pending);
+    Py_DECREF(pending);
+    return n;
+}
+
+/* ---- The wire ---------------------------------------------------------------------------------- */
+
+static int
+ssl_feed(tls_engine *engine, const void *buf, size_t n)
+{
+    SslEngine *e = ssl_of(engine);
+    e->window->buf = (void *)(uintptr_t)buf;
+    e->window->len = (Py_ssize_t)n;
+    PyObject *done = PyObject_CallOneArg(e->feed, (PyObject *)e->window);
+    if (done == NULL) {
+        return TLS_FAILED;
+    }
+    Py_DECREF(done);
+    tls_records_feed(&e->records, buf, n);
+    return 0;
+}
+
+static int
+ssl_take(tls_engine *engine, PyObject **data)
+{
+    SslEngine *e = ssl_of(engine);
+    engine->stirred = false;
+    *data = PyObject_CallNoArgs(e->take);
+    if (*data == NULL) {
+        return TLS_FAILED;
+    }
+    if (PyBytes_GET_SIZE(*data) == 0) {
+        Py_CLEAR(*data);
+    }
+    return 0;
+}
+
+static ssize_t
+ssl_unread(tls_engine *engine)
+{
+    SslEngine *e = ssl_of(engine);
+    return pending_in(e->incoming, e->state);
+}
+
+/* ---- The connection ---------------------------------------------------------------------------- */
+
+static int
+ssl_handshake(tls_engine *engine)
+{
+    SslEngine *e = ssl_of(engine);
+    int rc = call_inner(e, e->state->s.do_handshake);
+    engine->stirred = true;
+    if (rc == 0) {
+        ssize_t unread = ssl_unread(engine);
+        if (unread < 0) {
+            return TLS_FAILED;
+        }
+        if (unread == 0) {
+            e->records.whole = 0; /* those of the handshake were counted, too */
+        }
+    }
+    return rc;
+}
+
+static int
+ssl_shutdown(tls_engine *engine)
+{
+    SslEngine *e = ssl_of(engine);
+    return call_inner(e, engine->plain ? e->state->s.shutdown : e->state->s.unwrap);
+}
+
+/* ---- Plain bytes ------------------------------------------------------------------------------- */
+
+static bool
+ssl_readable(const tls_engine *engine)
+{
+    const SslEngine *e = (const SslEngine *)(const void *)engine;
+    return e->records.whole > 0 || e->rest;
+}
+
+static ssize_t
+read_plain(SslEngine *e, void *buf, size_t len)
+{
+    e->window->buf = buf;
+    e->window->len = len > INT_MAX ? INT_MAX : (Py_ssize_t)len;
+    PyObject *count = PyObject_Call(e->read, e->read_into, NULL);
+    return count == NULL ? judge(e) : take_count(count, len);
+}
+
+static ssize_t
+read_subclass(SslEngine *e, void *buf, size_t len)
+{
+    PyObject *read = Py_NewRef(e->read);
+    PyObject *data = PyObject_CallFunction(read, "n", (Py_ssize_t)(len > INT_MAX ? INT_MAX : len));
+    Py_DECREF(read);
+    if (data == NULL) {
+        return judge(e);
+    }
+    Py_buffer view;
+    int rc = PyObject_GetBuffer(data, &view, PyBUF_SIMPLE);
+    Py_DECREF(data);
+    if (rc < 0) {
+        return TLS_FAILED;
+    }
+    ssize_t n = view.len;
+    if ((size_t)n <= len) {
+        memcpy(buf, view.buf, (size_t)n);
+    }
+    else {
+        PyErr_Format(PyExc_RuntimeError, "the SSL object read %zd of %zu bytes", n, len);
+        n = TLS_FAILED;
+    }
+    PyBuffer_Release(&view);
+    return n;
+}
+
+/* After a read that filled its memory: whether the record has more. */
+static int
+ask_for_rest(SslEngine *e)
+{
+    PyObject *count = PyObject_CallMethodNoArgs(e->inner, e->state->s.pending);
+    if (count == NULL) {
+        return -1;
+    }
+    int some = PyObject_IsTrue(count);
+    Py_DECREF(count);
+    return some;
+}
+
+static ssize_t
+ssl_read(tls_engine *engine, void *buf, size_t len)
+{
+    SslEngine *e = ssl_of(engine);
+    ssize_t n = engine->plain ? read_plain(e, buf, len) : read_subclass(e, buf, len);
+    if (n <= 0) {
+        e->records.whole = 0;
+        e->rest = false;
+        engine->stirred = true; /* a record that held no data may want an answer */
+        return n;
+    }
+    int rest = (size_t)n == len ? ask_for_rest(e) : 0;
+    if (rest < 0) {
+        PyErr_Clear(); /* then the next read will tell */
+        rest = 1;
+    }
+    if (!rest && e->records.whole > 0) {
+        e->records.whole--;
+    }
+    e->rest = rest;
+    return n;
+}
+
+static ssize_t
+ssl_write(tls_engine *engine, PyObject *owner, const void *data, size_t len)
+{
+    SslEngine *e = ssl_of(engine);
+    PyObject *made = NULL;
+    if (owner == NULL && !engine->plain) {
+        made = owner = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
+        if (made == NULL) {
+            return TLS_FAILED;
+        }
+    }
+    else if (owner == NULL) {
+        e->window->buf = (void *)(uintptr_t)data;
+        e->window->len = (Py_ssize_t)len;
+        owner = (PyObject *)e->window;
+    }
+    PyObject *write = Py_NewRef(e->write);
+    PyObject *count = PyObject_CallOneArg(write, owner);
+    Py_DECREF(write);
+    Py_XDECREF(made);
+    return count == NULL ? judge(e) : take_count(count, len);
+}
+
+/* ---- Life ---------------------------------------------------------------------------------------- */
+
+static int
+ssl_traverse(tls_engine *engine, visitproc visit, void *arg)
+{
+    SslEngine *e = ssl_of(engine);
+    Py_VISIT(engine->object);
+    Py_VISIT(e->incoming);
+    Py_VISIT(e->outgoing);
+    Py_VISIT(e->inner);
+    Py_VISIT(e->feed);
+    Py_VISIT(e->take);
+    Py_VISIT(e->read);
+    Py_VISIT(e->write);
+    Py_VISIT(e->read_into);
+    return 0;
+}
+
+static void
+ssl_free(tls_engine *engine)
+{
+    SslEngine *e = ssl_of(engine);
+    Py_XDECREF(engine->object);
+    Py_XDECREF(e->incoming);
+    Py_XDECREF(e->outgoing);
+    Py_XDECREF(e->inner);
+    Py_XDECREF(e->feed);
+    Py_XDECREF(e->take);
+    Py_XDECREF(e->read);
+    Py_XDECREF(e->write);
+    Py_XDECREF(e->read_into);
+    Py_XDECREF((PyObject *)e->window);
+    PyMem_Free(e);
+}
+
+static const tls_engine_ops ssl_ops = {
+    .feed = ssl_feed,
+    .take = ssl_take,
+    .handshake = ssl_handshake,
+    .readable = ssl_readable,
+    .read = ssl_read,
+    .write = ssl_write,
+    .shutdown = ssl_shutdown,
+    .unread = ssl_unread,
+    .traverse = ssl_traverse,
+    .free = ssl_free,
+};
+
+static int
+wrap(SslEngine *e, PyObject *sslcontext, bool server_side, PyObject *server_hostname)
+{
+    corolla_state *state = e->state;
+    PyObject *kwnames = PyTuple_Pack(2, state->s.server_side, state->s.server_hostname);
+    if (kwnames == NULL) {
+        return -1;
+    }
+    PyObject *args[] = {
+        sslcontext,
+        e->incoming,
+        e->outgoing,
+        server_side ? Py_True : Py_False,
+        server_hostname == NULL ? Py_None : server_hostname,
+    };
+    e->base.object = PyObject_VectorcallMethod(state->s.wrap_bio, args, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames);
+    Py_DECREF(kwnames);
+    return e->base.object == NULL ? -1 : 0;
+}
+
+/* The methods, bound once. */
+static int
+prepare(SslEngine *e)
+{
+    corolla_state *state = e->state;
+    PyObject *object = e->base.object;
+    e->base.plain = Py_IS_TYPE(object, (PyTypeObject *)state->ssl_SSLObject);
+    e->inner = e->base.plain ? PyObject_GetAttr(object, state->s._sslobj) : Py_NewRef(object);
+    e->feed = PyObject_GetAttr(e->incoming, state->s.write);
+    e->take = PyObject_GetAttr(e->outgoing, state->s.read);
+    if (e->inner == NULL || e->feed == NULL || e->take == NULL) {
+        return -1;
+    }
+    e->read = PyObject_GetAttr(e->inner, state->s.read);
+    e->write = PyObject_GetAttr(e->inner, state->s.write);
+    e->window = tls_window_new(state);
+    if (e->read == NULL || e->write == NULL || e->window == NULL) {
+        return -1;
+    }
+    if (e->base.plain) {
+        e->read_into = Py_BuildValue("iO", 0, e->window);
+        return e->read_into == NULL ? -1 : 0;
+    }
+    return 0;
+}
+
+tls_engine *
+tls_ssl_object_new(corolla_state *state, PyObject *sslcontext, bool server_side, PyObject *server_hostname)
+{
+    if (tls_import_ssl(state) < 0) {
+        return NULL;
+    }
+    SslEngine *e = PyMem_Calloc(1, sizeof *e);
+    if (e == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    e->base.ops = &ssl_ops;
+    e->state = state;
+    e->incoming = PyObject_CallNoArgs(state->ssl_MemoryBIO);
+    e->outgoing = e->incoming == NULL ? NULL : PyObject_CallNoArgs(state->ssl_MemoryBIO);
+    if (e->outgoing == NULL || wrap(e, sslcontext, server_side, server_hostname) < 0 || prepare(e) < 0) {
+        ssl_free(&e->base);
+        return NULL;
+    }
+    return &e->base;
+}
