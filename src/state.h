@@ -337,10 +337,10 @@ typedef struct corolla_state {
     PyTypeObject *process_type, *process_pipe_type;                       /* owned, each */
 
     PyTypeObject *tls_transport_type, *tls_protocol_type, *tls_window_type; /* owned, each */
-    const struct corolla_native_protocol *tls_protocol_ops;               /* borrowed: static; for tls_protocol_type */
-    PyObject *ssl_MemoryBIO, *ssl_SSLObject;                               /* owned, each: NULL until TLS is asked for */
-    PyObject *ssl_SSLWantReadError, *ssl_SSLSyscallError;                  /* the same */
-    PyObject *ssl_CertificateError;                                        /* the same; the last */
+    const struct corolla_native_protocol *tls_protocol_ops; /* borrowed: static; for tls_protocol_type */
+    PyObject *ssl_MemoryBIO, *ssl_SSLObject;                /* owned, each: NULL until TLS is asked for */
+    PyObject *ssl_SSLWantReadError, *ssl_SSLSyscallError;   /* the same */
+    PyObject *ssl_CertificateError;                         /* the same; the last */
 
     /* streams/ */
     PyTypeObject *stream_reader_type, *stream_protocol_type, *stream_writer_type; /* owned, each */

@@ -192,8 +192,7 @@ parse_limit(PyObject *value, Py_ssize_t *out)
 
 /* Either follows from the other. */
 int
-transport_parse_limits_of(PyObject *high_arg, PyObject *low_arg, Py_ssize_t standard, Py_ssize_t *high,
-                          Py_ssize_t *low)
+transport_parse_limits_of(PyObject *high_arg, PyObject *low_arg, Py_ssize_t standard, Py_ssize_t *high, Py_ssize_t *low)
 {
     bool has_high = high_arg != NULL && high_arg != Py_None, has_low = low_arg != NULL && low_arg != Py_None;
     if ((has_high && parse_limit(high_arg, high) < 0) || (has_low && parse_limit(low_arg, low) < 0)) {

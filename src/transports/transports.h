@@ -96,11 +96,12 @@ typedef struct corolla_tls_options {
     double handshake_timeout;  /* seconds */
     double shutdown_timeout;   /* seconds */
     bool server_side;
-    bool call_made;      /* the protocol's connection_made() is to be called: not for start_tls */
-    PyObject *protocol;  /* borrowed: the application's */
-    PyObject *context;   /* borrowed: the protocol's methods run in a copy of it */
-    PyObject *waiter;    /* borrowed: a Future of ours, done once the handshake is over and failed with its error; or NULL */
-    PyObject *server;    /* borrowed: the Server that accepted it, or NULL */
+    bool call_made;     /* the protocol's connection_made() is to be called: not for start_tls */
+    PyObject *protocol; /* borrowed: the application's */
+    PyObject *context;  /* borrowed: the protocol's methods run in a copy of it */
+    PyObject
+        *waiter; /* borrowed: a Future of ours, done once the handshake is over and failed with its error; or NULL */
+    PyObject *server; /* borrowed: the Server that accepted it, or NULL */
 } corolla_tls_options;
 
 /* Fills in sslcontext, server_hostname, server_side and the timeouts. ssl: a context; or True, or None, for the default one,

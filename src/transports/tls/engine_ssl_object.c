@@ -10,13 +10,13 @@
 
 typedef struct SslEngine {
     tls_engine base;
-    corolla_state *state;         /* borrowed */
+    corolla_state *state;          /* borrowed */
     PyObject *incoming, *outgoing; /* owned, each: the MemoryBIOs */
-    PyObject *inner;              /* owned: the C object in base.object, or base.object itself for a subclass */
-    PyObject *feed, *take;        /* owned, each: incoming.write, outgoing.read */
-    PyObject *read, *write;       /* owned, each: methods of inner */
-    PyObject *read_into;          /* owned: (0, window), or NULL for a subclass: as much as fits the window */
-    tls_window *window;           /* owned */
+    PyObject *inner;               /* owned: the C object in base.object, or base.object itself for a subclass */
+    PyObject *feed, *take;         /* owned, each: incoming.write, outgoing.read */
+    PyObject *read, *write;        /* owned, each: methods of inner */
+    PyObject *read_into;           /* owned: (0, window), or NULL for a subclass: as much as fits the window */
+    tls_window *window;            /* owned */
     tls_records records;
     bool rest; /* of a record that did not fit is in the SSL object */
 } SslEngine;

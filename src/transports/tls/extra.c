@@ -108,9 +108,10 @@ method_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
     return value;
 }
 
-PyDoc_STRVAR(get_extra_info_doc,
-             "What is known of the connection: 'ssl_object', 'sslcontext', 'peercert', 'cipher', 'compression'; 'close_notify':\n"
-             "whether the peer has ended the session in order; and what the transport below knows.");
+PyDoc_STRVAR(
+    get_extra_info_doc,
+    "What is known of the connection: 'ssl_object', 'sslcontext', 'peercert', 'cipher', 'compression'; 'close_notify':\n"
+    "whether the peer has ended the session in order; and what the transport below knows.");
 
 PyMethodDef tls_extra_methods[] = {
     {"get_extra_info", (PyCFunction)(void (*)(void))method_get_extra_info, METH_FASTCALL | METH_KEYWORDS,

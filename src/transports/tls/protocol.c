@@ -227,8 +227,9 @@ static PyMemberDef protocol_members[] = {
 };
 
 static PyType_Slot protocol_slots[] = {
-    {Py_tp_doc, (void *)protocol_doc},   {Py_tp_traverse, protocol_traverse}, {Py_tp_clear, protocol_clear},
-    {Py_tp_dealloc, protocol_dealloc},   {Py_tp_methods, protocol_methods},   {Py_tp_getset, protocol_getset},
+    {Py_tp_doc, (void *)protocol_doc}, {Py_tp_traverse, protocol_traverse},
+    {Py_tp_clear, protocol_clear},     {Py_tp_dealloc, protocol_dealloc},
+    {Py_tp_methods, protocol_methods}, {Py_tp_getset, protocol_getset},
     {Py_tp_members, protocol_members}, {0, NULL},
 };
 

@@ -118,8 +118,7 @@ get_buffer(TlsTransport *t, Py_buffer *view)
 static bool
 may_read(const TlsTransport *t)
 {
-    return !t->paused && (t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING) &&
-           t->engine->ops->readable(t->engine);
+    return !t->paused && (t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING) && t->engine->ops->readable(t->engine);
 }
 
 static int
@@ -303,8 +302,9 @@ method_get_read_buffer_size(PyObject *self, PyObject *unused)
 PyDoc_STRVAR(pause_reading_doc, "Give the protocol nothing until resume_reading() is called.");
 PyDoc_STRVAR(resume_reading_doc, "Go on after pause_reading().");
 PyDoc_STRVAR(is_reading_doc, "True unless reading is paused or the connection is closing.");
-PyDoc_STRVAR(set_limits_doc,
-             "Set the high and low watermarks, in bytes, of what was received and not decrypted while reading is paused.");
+PyDoc_STRVAR(
+    set_limits_doc,
+    "Set the high and low watermarks, in bytes, of what was received and not decrypted while reading is paused.");
 PyDoc_STRVAR(get_limits_doc, "The low and the high watermark of what is received while reading is paused.");
 PyDoc_STRVAR(get_size_doc, "Bytes received and not decrypted yet.");
 

@@ -304,8 +304,8 @@ fail_waiter(TlsTransport *t, PyObject *exc)
     if (t->waiter == NULL || exc != NULL) {
         return wake_waiter(t, exc);
     }
-    PyObject *aborted = PyObject_CallFunction(PyExc_ConnectionAbortedError, "s",
-                                              "the connection was closed during the SSL handshake");
+    PyObject *aborted =
+        PyObject_CallFunction(PyExc_ConnectionAbortedError, "s", "the connection was closed during the SSL handshake");
     if (aborted == NULL) {
         return -1;
     }

@@ -44,16 +44,16 @@ struct TlsTransport {
     PyObject *extra; /* owned: the slot of asyncio.BaseTransport; here a dict of what was asked for once, or NULL */
     PyObject *dict;  /* owned, or NULL */
     PyObject *weakrefs;
-    corolla_state *state;  /* borrowed */
-    corolla_core *core;    /* borrowed from loop; NULL with it */
-    PyObject *loop;        /* owned */
-    PyObject *protocol;    /* owned: the application's; NULL once the connection is lost */
-    PyObject *context;     /* owned: what the protocol's methods run in; nobody else enters it */
-    PyObject *below;       /* owned: the transport that the records go through, or NULL */
-    PyObject *waiter;      /* owned: told when the handshake is over, or NULL */
-    PyObject *sslcontext;  /* owned */
-    TlsProtocol *face;     /* borrowed: NULL once it is gone */
-    tls_engine *engine;    /* owned */
+    corolla_state *state;                  /* borrowed */
+    corolla_core *core;                    /* borrowed from loop; NULL with it */
+    PyObject *loop;                        /* owned */
+    PyObject *protocol;                    /* owned: the application's; NULL once the connection is lost */
+    PyObject *context;                     /* owned: what the protocol's methods run in; nobody else enters it */
+    PyObject *below;                       /* owned: the transport that the records go through, or NULL */
+    PyObject *waiter;                      /* owned: told when the handshake is over, or NULL */
+    PyObject *sslcontext;                  /* owned */
+    TlsProtocol *face;                     /* borrowed: NULL once it is gone */
+    tls_engine *engine;                    /* owned */
     const corolla_native_protocol *native; /* borrowed: static; NULL unless the protocol takes bytes in C */
     corolla_alarm alarm;                   /* of the handshake, then of the shutdown */
     corolla_deferred flush;                /* while writes are held back for the end of the turn */
@@ -65,26 +65,26 @@ struct TlsTransport {
     uint64_t write_turn; /* the reactor's turn of the last write */
     unsigned writes;     /* in that turn */
     unsigned hold;       /* turns in a row with several writes */
-    unsigned inside;     /* depth of calls of the protocol's methods, or of methods that it calls: no context is entered */
+    unsigned inside; /* depth of calls of the protocol's methods, or of methods that it calls: no context is entered */
     unsigned lost_writes;
-    uint8_t stage;       /* tls_stage */
-    uint8_t told;        /* tls_told */
-    uint8_t on;          /* tls_below */
-    bool buffered;       /* the protocol is a BufferedProtocol */
-    bool switched;       /* set_protocol() was called, for a get_buffer() that it happens in */
-    bool accepted;       /* by a server */
-    bool closed;         /* close() or abort() was called, or the connection is over */
-    bool shaken;         /* the handshake was completed */
-    bool lost;           /* connection_lost() has come from below */
-    bool given_up;       /* whoever asked for it no longer wants it */
-    bool eof;            /* the stream below has ended */
-    bool notified;       /* the peer has said close_notify */
-    bool paused;         /* by the application: reading */
-    bool below_paused;   /* by us: reading */
-    bool below_full;     /* it asked us to pause writing */
-    bool told_pause;     /* pause_writing() was the last of the two that the protocol was told */
-    bool pumping;        /* plain bytes are being delivered */
-    bool resuming;       /* a job to resume is queued */
+    uint8_t stage;     /* tls_stage */
+    uint8_t told;      /* tls_told */
+    uint8_t on;        /* tls_below */
+    bool buffered;     /* the protocol is a BufferedProtocol */
+    bool switched;     /* set_protocol() was called, for a get_buffer() that it happens in */
+    bool accepted;     /* by a server */
+    bool closed;       /* close() or abort() was called, or the connection is over */
+    bool shaken;       /* the handshake was completed */
+    bool lost;         /* connection_lost() has come from below */
+    bool given_up;     /* whoever asked for it no longer wants it */
+    bool eof;          /* the stream below has ended */
+    bool notified;     /* the peer has said close_notify */
+    bool paused;       /* by the application: reading */
+    bool below_paused; /* by us: reading */
+    bool below_full;   /* it asked us to pause writing */
+    bool told_pause;   /* pause_writing() was the last of the two that the protocol was told */
+    bool pumping;      /* plain bytes are being delivered */
+    bool resuming;     /* a job to resume is queued */
 };
 
 enum { TLS_WRITE_HIGH_WATER = 512 * 1024, TLS_READ_HIGH_WATER = 256 * 1024 }; /* bytes; asyncio's */

@@ -141,10 +141,7 @@ static PyObject *
 transport_repr(PyObject *self)
 {
     TlsTransport *t = (TlsTransport *)self;
-    const char *state = t->lost                      ? " closed"
-                        : t->closed                  ? " closing"
-                        : t->stage == TLS_HANDSHAKE ? " handshake"
-                                                     : "";
+    const char *state = t->lost ? " closed" : t->closed ? " closing" : t->stage == TLS_HANDSHAKE ? " handshake" : "";
     if (t->below == NULL) {
         return PyUnicode_FromFormat("<TlsTransport%s>", state);
     }
@@ -237,8 +234,9 @@ transport_dealloc(PyObject *self)
     corolla_state_drop(state);
 }
 
-PyDoc_STRVAR(transport_doc, "A TLS connection, over any stream transport. Made by the ssl argument of EventLoop's methods and by\n"
-                            "EventLoop.start_tls().");
+PyDoc_STRVAR(transport_doc,
+             "A TLS connection, over any stream transport. Made by the ssl argument of EventLoop's methods and by\n"
+             "EventLoop.start_tls().");
 
 static PyMemberDef members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(TlsTransport, dict), READONLY, NULL},
@@ -247,10 +245,11 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, (void *)transport_doc},   {Py_tp_traverse, transport_traverse}, {Py_tp_clear, transport_clear},
-    {Py_tp_finalize, transport_finalize}, {Py_tp_dealloc, transport_dealloc},   {Py_tp_repr, transport_repr},
-    {Py_tp_methods, methods},             {Py_tp_getset, tls_getset},           {Py_tp_members, members},
-    {0, NULL},
+    {Py_tp_doc, (void *)transport_doc}, {Py_tp_traverse, transport_traverse},
+    {Py_tp_clear, transport_clear},     {Py_tp_finalize, transport_finalize},
+    {Py_tp_dealloc, transport_dealloc}, {Py_tp_repr, transport_repr},
+    {Py_tp_methods, methods},           {Py_tp_getset, tls_getset},
+    {Py_tp_members, members},           {0, NULL},
 };
 
 static PyType_Spec spec = {

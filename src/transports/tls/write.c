@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum {
-    RECORD = 16 * 1024,  /* most plain bytes in one */
+    RECORD = 16 * 1024,   /* most plain bytes in one */
     PORTION = 128 * 1024, /* sealed before it is sent: more does not stay in the processor's cache */
     HOLD_AFTER = 2,       /* turns with several writes */
     HOLD_MOST = 64 * 1024,
@@ -327,7 +327,8 @@ write_bytes(TlsTransport *t, PyObject *owner, const char *data, size_t len)
         }
         skip = (size_t)n;
     }
-    PyObject *kept = owner != NULL ? Py_NewRef(owner) : PyBytes_FromStringAndSize(data + skip, (Py_ssize_t)(len - skip));
+    PyObject *kept =
+        owner != NULL ? Py_NewRef(owner) : PyBytes_FromStringAndSize(data + skip, (Py_ssize_t)(len - skip));
     if (backlog_add(&t->backlog, kept, owner != NULL ? skip : 0) < 0) {
         return -1;
     }
