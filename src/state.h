@@ -353,6 +353,7 @@ typedef struct corolla_state {
     PyTypeObject *sendfile_protocol_type; /* owned */
     PyObject *sendfile_try_native, *sendfile_unsupported; /* owned, each: members of asyncio's _SendfileMode */
     PyTypeObject *loop_type;                              /* owned: EventLoop, with AbstractEventLoop among its bases */
+    bool forgets_wakeup_fd;                               /* a forked child is told to: signals.c has registered that */
 } corolla_state;
 
 extern struct PyModuleDef corolla_module;

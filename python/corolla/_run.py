@@ -6,6 +6,7 @@ import asyncio
 import asyncio.constants
 import contextvars
 import inspect
+import os
 import signal
 import sys
 import threading
@@ -78,6 +79,7 @@ class Runner:
         self._context: contextvars.Context | None = None
         self._closed = False
         self._is_set = False  # as this thread's event loop
+        self._pid = 0  # of the process that made the loop
         self._interrupts = 0
 
     def __enter__(self) -> Runner:
@@ -129,15 +131,17 @@ class Runner:
     def close(self) -> None:
         """Cancel all tasks, shut down the asynchronous generators and the default executor, close the loop.
 
-        The executor is given five minutes. No effect on a runner that is closed or was never used.
+        The executor is given five minutes. No effect on a runner that is closed or was never used. In a forked child the
+        tasks and all the rest are the parent's: there the loop is only closed.
         """
         loop = self._loop
         if loop is None or self._closed:
             return
         try:
-            _cancel_all_tasks(loop)
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(_shutdown_executor(loop))
+            if self._pid == os.getpid() or not isinstance(loop, EventLoop):
+                _cancel_all_tasks(loop)
+                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.run_until_complete(_shutdown_executor(loop))
         finally:
             if self._is_set:
                 asyncio.set_event_loop(None)
@@ -160,6 +164,7 @@ class Runner:
         if self._debug is not None:
             loop.set_debug(self._debug)
         self._context = contextvars.copy_context()
+        self._pid = os.getpid()
         self._loop = loop
         return loop
 
@@ -173,7 +178,7 @@ class Runner:
 
         def on_interrupt(number: int, frame: FrameType | None) -> None:
             self._interrupts += 1
-            if self._interrupts == 1 and not task.done():
+            if self._interrupts == 1 and not task.done() and self._pid == os.getpid():
                 task.cancel()
                 # The loop may be asleep.
                 task.get_loop().call_soon_threadsafe(lambda: None)

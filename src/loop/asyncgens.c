@@ -40,8 +40,8 @@ loop_asyncgen_finalizer(PyObject *loop, PyObject *agen)
         }
         Py_DECREF(done);
     }
-    if (core->closed) {
-        Py_RETURN_NONE;
+    if (core->closed || corolla_core_is_inherited(core)) {
+        Py_RETURN_NONE; /* the generator of a forked child is but a copy: its parent's will be closed */
     }
     /* The collector runs on any thread. */
     PyObject *handle = NULL, *closing = NULL;

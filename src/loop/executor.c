@@ -173,7 +173,7 @@ shut_executor_down(corolla_state *state, PyObject *executor, bool wait)
 }
 
 void
-loop_executor_close(LoopObject *self)
+loop_executor_close(LoopObject *self, bool inherited)
 {
     PyObject *executor = self->default_executor;
     self->executor_shutdown = true;
@@ -182,7 +182,8 @@ loop_executor_close(LoopObject *self)
         return;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    if (shut_executor_down(self->head.core.state, executor, false) < 0) {
+    /* Not in a child: of the parent's threads one may have held the executor's lock. */
+    if (!inherited && shut_executor_down(self->head.core.state, executor, false) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
     Py_DECREF(executor);

@@ -2,7 +2,6 @@
 #include "loop.h"
 
 #include <string.h>
-#include <unistd.h>
 
 /* ---- Which methods are somebody else's ---------------------------------------------------- */
 
@@ -188,7 +187,7 @@ loop_tp_init(PyObject *obj, PyObject *args, PyObject *kwargs)
     choose_clock(core);
     core->debug = is_debug;
     core->slow_callback = 0.1;
-    core->pid = getpid();
+    core->forks = corolla_fork_count();
     core->ready = true;
     return 0;
 }
@@ -227,7 +226,7 @@ loop_release(LoopObject *self)
         return;
     }
     PyObject *raised = PyErr_GetRaisedException();
-    bool forked = core->pid != getpid();
+    bool forked = corolla_core_is_inherited(core);
     core->closed = true;
     if (forked) {
         /* First of all: what is stopped below must not leave the kernel's set, which is the parent's, too. */
@@ -243,7 +242,7 @@ loop_release(LoopObject *self)
     if (!forked) {
         corolla_reactor_drain(&core->reactor, drop_job, NULL);
     }
-    loop_executor_close(self);
+    loop_executor_close(self, forked);
     if (!forked) {
         corolla_reactor_close(&core->reactor);
     }
@@ -365,7 +364,7 @@ loop_tp_finalize(PyObject *obj)
         return;
     }
     PyObject *raised = PyErr_GetRaisedException();
-    if (core->pid == getpid() && PyErr_ResourceWarning(obj, 1, "unclosed event loop %R", obj) < 0) {
+    if (!corolla_core_is_inherited(core) && PyErr_ResourceWarning(obj, 1, "unclosed event loop %R", obj) < 0) {
         PyErr_WriteUnraisable(obj);
     }
     /* As asyncio: through close(), which a subclass may have extended. */

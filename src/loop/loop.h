@@ -73,12 +73,19 @@ extern PyMethodDef corolla_loop_later_methods[];        /* later.c: what is not 
 int loop_signals_close(LoopObject *self); /* 0, or -1 with an exception; closed either way */
 void loop_names_close(LoopObject *self);
 void loop_readers_close(LoopObject *self);
-void loop_executor_close(LoopObject *self); /* shuts the default executor down without waiting */
+/* Shuts the default executor down without waiting. inherited: in a forked child, which has none of its threads. */
+void loop_executor_close(LoopObject *self, bool inherited);
 int loop_names_traverse(LoopObject *self, visitproc visit, void *arg);
 int loop_readers_traverse(LoopObject *self, visitproc visit, void *arg);
 /* signals.c, called by run.c around run_forever in the main thread: sets and restores the wakeup fd. */
 int loop_signals_enter(LoopObject *self);
 void loop_signals_leave(LoopObject *self);
+
+/* forks.c: which loop runs on this thread, and what it was before. */
+corolla_core *loop_forks_enter(corolla_core *core);
+void loop_forks_leave(corolla_core *before);
+/* To be called when a run begins in debug mode, or debug mode in a run. 0 or -1. */
+int loop_forks_refuse(void);
 
 /* sock.c: what is looked up once. 0 or -1. */
 int sock_init(corolla_state *state);

@@ -1,13 +1,11 @@
 /* Running and stopping. */
-#include <unistd.h>
-
 #include "loop.h"
 
 /* A loop that was running when its process forked does not run in the child. */
 bool
 corolla_core_is_running(corolla_core *core)
 {
-    return core->running && core->forks == corolla_fork_count();
+    return core->running && !corolla_core_is_inherited(core);
 }
 
 /* ---- What surrounds a run ---------------------------------------------------------------- */
@@ -116,10 +114,6 @@ check_may_run(PyObject *self)
         PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
         return -1;
     }
-    if (core->pid != getpid()) {
-        PyErr_SetString(PyExc_RuntimeError, "This event loop belongs to the process that was forked from");
-        return -1;
-    }
     PyObject *other = PyObject_CallNoArgs(core->state->_get_running_loop);
     if (other == NULL) {
         return -1;
@@ -175,7 +169,11 @@ run_turns(LoopObject *self)
         int rc = corolla_reactor_turn(&core->reactor);
         if (rc < 0) {
             if (!PyErr_Occurred()) {
-                if (rc == -ENOMEM) {
+                if (rc == -ECHILD) {
+                    PyErr_SetString(PyExc_RuntimeError,
+                                    "The process was forked while this event loop was running in it");
+                }
+                else if (rc == -ENOMEM) {
                     PyErr_NoMemory();
                 }
                 else {
@@ -187,10 +185,6 @@ run_turns(LoopObject *self)
         }
         if (core->reactor.stopping) {
             return 0;
-        }
-        if (!corolla_core_is_running(core)) {
-            PyErr_SetString(PyExc_RuntimeError, "The process was forked while this event loop was running in it");
-            return -1;
         }
     }
 }
@@ -204,10 +198,13 @@ run_forever(PyObject *obj)
         return -1;
     }
     Py_INCREF(obj);
+    corolla_core *outer = loop_forks_enter(core);
     core->thread = PyThread_get_thread_ident();
-    core->forks = corolla_fork_count();
     core->running = true;
-    int rc = begin_origin_tracking(self);
+    int rc = core->debug ? loop_forks_refuse() : 0;
+    if (rc == 0) {
+        rc = begin_origin_tracking(self);
+    }
     if (rc == 0) {
         rc = begin_asyncgen_hooks(self);
     }
@@ -232,6 +229,7 @@ run_forever(PyObject *obj)
     corolla_core_forget_contexts(core);
     rc = also(rc, end_asyncgen_hooks, self);
     rc = also(rc, end_origin_tracking, self);
+    loop_forks_leave(outer);
     Py_DECREF(obj);
     return rc;
 }
@@ -314,6 +312,16 @@ retrieve(corolla_state *state, PyObject *future)
     PyErr_SetRaisedException(raised);
 }
 
+/* Whether what is being raised is the exception of that future, of ours: whoever catches it has it told. */
+static bool
+is_raising(corolla_state *state, PyObject *future)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    bool is = corolla_is_future(state, future) && ((corolla_future *)future)->exception == raised;
+    PyErr_SetRaisedException(raised);
+    return is;
+}
+
 /* True, False or NULL of future.done(). */
 static int
 is_done(corolla_state *state, PyObject *future)
@@ -376,7 +384,7 @@ loop_run_until_complete(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     done = PyObject_CallMethod(self, "run_forever", NULL);
     int rc = done == NULL ? -1 : 0;
     Py_XDECREF(done);
-    if (rc < 0 && !given) {
+    if (rc < 0 && (!given || is_raising(state, future))) {
         retrieve(state, future);
     }
     PyObject *raised = PyErr_GetRaisedException();
@@ -457,6 +465,9 @@ loop_set_debug(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     LoopObject *loop = (LoopObject *)self;
     corolla_core *core = loop_core(self);
     core->debug = truth;
+    if (truth && corolla_core_is_running(core) && loop_forks_refuse() < 0) {
+        return NULL;
+    }
     if (corolla_core_is_running(core) && core->thread == PyThread_get_thread_ident()) {
         int rc = 0;
         if (truth && loop->old_origin_depth < 0) {

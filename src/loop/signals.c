@@ -14,7 +14,7 @@
  * there, which nobody owns any more. Main thread of the main interpreter only. */
 static struct {
     int fd;
-    pid_t pid;
+    unsigned forks; /* corolla_fork_count() of the process */
 } installed = {-1, 0};
 
 /* signal.set_wakeup_fd(fd, warn_on_full_buffer=False): 0 and what was set before, or -1. */
@@ -100,6 +100,49 @@ in_main_thread(corolla_state *state)
     return PyErr_Occurred() ? -1 : main == PyThread_get_thread_ident();
 }
 
+/* After a fork, in the child: its signals must not wake the parent. */
+static PyObject *
+forget_parents(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    const int theirs = installed.fd;
+    if (theirs < 0 || installed.forks == corolla_fork_count()) {
+        Py_RETURN_NONE;
+    }
+    installed.fd = -1;
+    PyObject *set = PyImport_ImportModuleAttrString("signal", "set_wakeup_fd");
+    PyObject *before = set == NULL ? NULL : PyObject_CallFunction(set, "i", -1);
+    long fd = before == NULL ? -1 : PyLong_AsLong(before);
+    if (fd >= 0 && fd != theirs) {
+        Py_SETREF(before, PyObject_CallFunction(set, "l", fd)); /* the program's own */
+    }
+    Py_XDECREF(set);
+    return before;
+}
+
+static PyMethodDef forget_parents_def = {"forget_the_parents_wakeup_fd", forget_parents, METH_NOARGS, NULL};
+
+/* Has it called, from the first run that needs it on; newer versions of asyncio do the same. 0 or -1. */
+static int
+watch_forks(corolla_state *state)
+{
+    if (state->forgets_wakeup_fd) {
+        return 0;
+    }
+    PyObject *done = NULL, *kwargs = NULL;
+    PyObject *hook = PyCFunction_New(&forget_parents_def, NULL);
+    PyObject *reg = hook == NULL ? NULL : PyImport_ImportModuleAttrString("os", "register_at_fork");
+    kwargs = reg == NULL ? NULL : Py_BuildValue("{sO}", "after_in_child", hook);
+    done = kwargs == NULL ? NULL : PyObject_VectorcallDict(reg, NULL, 0, kwargs);
+    state->forgets_wakeup_fd = done != NULL;
+    Py_XDECREF(hook);
+    Py_XDECREF(reg);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 int
 loop_signals_enter(LoopObject *self)
 {
@@ -119,14 +162,14 @@ loop_signals_enter(LoopObject *self)
         }
         return -1;
     }
-    bool inherited = before == installed.fd && installed.pid != getpid();
+    bool inherited = before == installed.fd && installed.forks != corolla_fork_count();
     if (before >= 0 && !inherited) {
         return set_wakeup_fd(state, before, &before); /* the user's */
     }
     self->wake_installed = true;
     installed.fd = self->wake_write;
-    installed.pid = getpid();
-    return 0;
+    installed.forks = corolla_fork_count();
+    return watch_forks(state);
 }
 
 void
@@ -138,7 +181,7 @@ loop_signals_leave(LoopObject *self)
     }
     self->wake_installed = false;
     PyObject *exc = PyErr_GetRaisedException();
-    const int ours = installed.fd;
+    const int ours = self->wake_write;
     int before;
     installed.fd = -1;
     if (set_wakeup_fd(state, -1, &before) < 0 ||

@@ -62,7 +62,7 @@ corolla_poller_create(corolla_poller **result)
         return err;
     }
     poller->wakeup_fd = -1;
-    poller->forks = forks_now();
+    poller->forks = corolla_fork_count();
     poller->fd = epoll_create1(EPOLL_CLOEXEC);
     if (poller->fd < 0) {
         err = -errno;
@@ -128,7 +128,7 @@ control(int epoll_fd, int op, int fd, struct epoll_event event)
 int
 corolla_poller_add(corolla_poller *poller, int fd, uint32_t generation, unsigned interest)
 {
-    if (poller->forks != forks_now()) {
+    if (poller->forks != corolla_fork_count()) {
         return -EBADF;
     }
     return control(poller->fd, EPOLL_CTL_ADD, fd, epoll_event_of(fd, generation, interest));
@@ -137,7 +137,7 @@ corolla_poller_add(corolla_poller *poller, int fd, uint32_t generation, unsigned
 int
 corolla_poller_modify(corolla_poller *poller, int fd, uint32_t generation, unsigned interest)
 {
-    if (poller->forks != forks_now()) {
+    if (poller->forks != corolla_fork_count()) {
         return -EBADF;
     }
     return control(poller->fd, EPOLL_CTL_MOD, fd, epoll_event_of(fd, generation, interest));
@@ -148,7 +148,7 @@ corolla_poller_del(corolla_poller *poller, int fd)
 {
     /* EBADF and ENOENT: it was closed behind our back. Mostly the registration went with it; where a
      * dup keeps it alive, its first event tells, and report() rebuilds the set. Nothing else can fail. */
-    if (poller->forks == forks_now()) {
+    if (poller->forks == corolla_fork_count()) {
         (void)epoll_ctl(poller->fd, EPOLL_CTL_DEL, fd, NULL);
     }
 }
@@ -157,7 +157,7 @@ bool
 corolla_poller_has(corolla_poller *poller, int fd, uint32_t generation, unsigned interest)
 {
     struct epoll_event event = epoll_event_of(fd, generation, interest);
-    if (poller->forks != forks_now()) {
+    if (poller->forks != corolla_fork_count()) {
         return false;
     }
     return epoll_ctl(poller->fd, EPOLL_CTL_MOD, fd, &event) == 0 || (errno != ENOENT && errno != EBADF);

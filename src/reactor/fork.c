@@ -16,12 +16,6 @@ watch_forks(void)
     (void)pthread_atfork(NULL, NULL, count_fork);
 }
 
-unsigned
-corolla_fork_count(void)
-{
-    return forks_now();
-}
-
 void
 corolla_watch_forks(void)
 {

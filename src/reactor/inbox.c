@@ -21,7 +21,7 @@ corolla_inbox_new(void)
         return NULL;
     }
     atomic_init(&inbox->refs, 1);
-    inbox->forks = forks_now();
+    inbox->forks = inbox->checked = corolla_fork_count();
     int err = corolla_wakeup_open(&inbox->wakeup);
     if (err < 0) {
         free(inbox);
@@ -57,11 +57,11 @@ corolla_inbox_unref(corolla_inbox *inbox)
 void
 corolla_inbox_check_fork(corolla_inbox *inbox)
 {
-    unsigned forks = forks_now();
-    if (likely(inbox->forks == forks)) {
+    unsigned forks = corolla_fork_count();
+    if (likely(inbox->checked == forks)) {
         return;
     }
-    inbox->forks = forks;
+    inbox->checked = forks;
     if (pthread_mutex_trylock(&inbox->lock) == 0) {
         pthread_mutex_unlock(&inbox->lock);
         return;
@@ -110,6 +110,9 @@ int
 corolla_inbox_post(corolla_inbox *inbox, corolla_job_fn fn, void *arg)
 {
     int err;
+    if (unlikely(inbox->forks != corolla_fork_count())) {
+        return -ECHILD; /* whom it would wake is the parent */
+    }
     pthread_mutex_lock(&inbox->lock);
     if (inbox->closed) {
         err = -ESHUTDOWN;
@@ -175,6 +178,7 @@ corolla_inbox_take(corolla_reactor *r)
     if (err < 0) {
         return err;
     }
+    corolla_inbox_check_fork(inbox);
     pthread_mutex_lock(&inbox->lock);
     corolla_job *empty = inbox->out;
     size_t empty_capacity = inbox->out_capacity;

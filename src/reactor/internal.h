@@ -18,16 +18,8 @@ job_is_queued(const corolla_ring *ring, uint64_t job)
     return job > ring->head;
 }
 
-/* fork.c: how often this process and those before it were forked since corolla_watch_forks(). Who keeps the number it
- * had can tell in a child that it was inherited. */
-extern atomic_uint corolla_forks;
+/* fork.c: has corolla_fork_count() kept. */
 void corolla_watch_forks(void);
-
-static inline unsigned
-forks_now(void)
-{
-    return atomic_load_explicit(&corolla_forks, memory_order_relaxed);
-}
 
 /* reactor.c: the time for timers, on the owner's clock if it has one. <0: the hook's. */
 int corolla_reactor_now(corolla_reactor *r, int64_t *now);
@@ -63,7 +55,8 @@ struct corolla_inbox {
     /* the owner's thread only */
     corolla_job *out; /* owned; taken, on the way to the ring */
     size_t out_next, out_count, out_capacity;
-    unsigned forks; /* when it was made: after another, the lock may be held by a thread that is not there */
+    unsigned forks;   /* when it was made: in a forked child it takes nothing any more */
+    unsigned checked; /* the last fork after which the lock was looked at */
     corolla_wakeup wakeup;
 };
 

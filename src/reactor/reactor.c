@@ -38,6 +38,13 @@ corolla_reactor_now(corolla_reactor *r, int64_t *now)
 
 /* ---- Life ------------------------------------------------------------------------------ */
 
+/* True in a forked child, where it belongs to the parent; abandoned or not. */
+static inline bool
+is_inherited(const corolla_reactor *r)
+{
+    return r->forks != corolla_fork_count();
+}
+
 static void
 list_init(corolla_deferred *head)
 {
@@ -57,6 +64,7 @@ corolla_reactor_init(corolla_reactor *r)
     list_init(&r->deferred);
     corolla_timers_init(&r->timers);
     corolla_watch_forks();
+    r->forks = corolla_fork_count();
     r->unpolled = MOST_UNPOLLED;
     if (atomic_load(&longest_unpolled) == 0) {
         atomic_store(&longest_unpolled, ticks_in(LONGEST_UNPOLLED));
@@ -244,6 +252,9 @@ poll_kernel(corolla_reactor *r, int64_t timeout)
     int rc = 0;
     if (r->hooks.after_poll != NULL) {
         rc = r->hooks.after_poll(r->hooks.ctx, count);
+        if (unlikely(rc >= 0 && is_inherited(r))) {
+            return -ECHILD; /* a signal handler has forked: what was ready is the parent's to see */
+        }
     }
     atomic_store_explicit(&inbox->sleeping, false, memory_order_relaxed);
     r->unpolled = 0;
@@ -340,6 +351,9 @@ run_ready(corolla_reactor *r)
         if (unlikely(rc < 0)) {
             return rc;
         }
+        if (unlikely(is_inherited(r))) {
+            return -ECHILD; /* that job came back in a forked child: the others are its parent's */
+        }
     }
     return 0;
 }
@@ -349,6 +363,9 @@ corolla_reactor_turn(corolla_reactor *r)
 {
     if (unlikely(r->in_turn)) {
         return -EBUSY;
+    }
+    if (unlikely(is_inherited(r))) {
+        return -ECHILD;
     }
     r->in_turn = true;
     r->turns++;
@@ -393,7 +410,7 @@ corolla_reactor_collect(corolla_reactor *r)
 int
 corolla_reactor_wake(corolla_reactor *r)
 {
-    return corolla_wakeup_signal(&r->inbox->wakeup);
+    return r->inbox->forks == corolla_fork_count() ? corolla_wakeup_signal(&r->inbox->wakeup) : -ECHILD;
 }
 
 /* ---- What is queued ---------------------------------------------------------------------- */

@@ -199,6 +199,7 @@ struct corolla_reactor {
     corolla_hooks hooks; /* set by the owner */
     bool stopping;       /* no blocking; corolla_reactor_run() returns after this turn */
     bool in_turn;
+    unsigned forks;            /* corolla_fork_count() when it was made */
     uint64_t turns;            /* number of this turn */
     unsigned unpolled;         /* turns since the last poll */
     uint64_t polled_at;        /* in ticks of the processor's counter */
@@ -229,13 +230,21 @@ void corolla_reactor_close(corolla_reactor *r);
 void corolla_reactor_abandon(corolla_reactor *r);
 
 int64_t corolla_clock(void); /* CLOCK_MONOTONIC, ns */
-/* How often this process, and those it came from, were forked since the first reactor was made. */
-unsigned corolla_fork_count(void);
+/* How often this process, and those it came from, were forked since the first reactor was made. Who keeps the number it
+ * had can tell in a child that it was inherited. */
+extern atomic_uint corolla_forks;
+
+static inline unsigned
+corolla_fork_count(void)
+{
+    return atomic_load_explicit(&corolla_forks, memory_order_relaxed);
+}
 
 /* One turn: poll, due timers, then the jobs that are ready at that moment and none that they add.
  * Blocks no longer than the next deadline, and not at all when jobs are ready or stopping is set;
  * with jobs ready the poll itself is skipped for a bounded number of turns and time.
- * 0, or the first negative value of a callback. */
+ * 0, or the first negative value of a callback. -ECHILD in a child that was forked from this process: of a turn that was
+ * under way there, not a job more is run. */
 int corolla_reactor_turn(corolla_reactor *r);
 /* Turns until corolla_reactor_stop(); clears stopping on the way out. */
 int corolla_reactor_run(corolla_reactor *r);
@@ -266,7 +275,7 @@ void corolla_reactor_visit(corolla_reactor *r, corolla_visit_fn visit, void *ctx
 void corolla_reactor_drain(corolla_reactor *r, corolla_visit_fn drop, void *ctx);
 
 /* Any thread: appends a job to the reactor's inbox and wakes it if it sleeps. Jobs of one thread
- * keep their order. 0, -ENOMEM, or -ESHUTDOWN after corolla_inbox_close(). */
+ * keep their order. 0, -ENOMEM, -ESHUTDOWN after corolla_inbox_close(), or -ECHILD in a forked child. */
 int corolla_inbox_post(corolla_inbox *inbox, corolla_job_fn fn, void *arg);
 /* The inbox is counted: a thread that may outlive the reactor holds its own reference. */
 corolla_inbox *corolla_inbox_ref(corolla_inbox *inbox);

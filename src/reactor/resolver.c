@@ -186,13 +186,22 @@ resolver_unref(corolla_resolver *resolver)
     }
 }
 
+/* True in a child that was forked from the reactor's process: it has none of the threads, of which one may have held the
+ * resolver's lock. */
+static bool
+is_inherited(const corolla_inbox *inbox)
+{
+    return inbox->forks != corolla_fork_count();
+}
+
 /* Hands the answer in. Only a closed inbox refuses for good: without memory, try until there is some. */
 static void
 hand_in(corolla_resolver *resolver, corolla_query *query)
 {
     const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
     int err;
-    while ((err = corolla_inbox_post(resolver->inbox, corolla_resolver_answer, query)) < 0 && err != -ESHUTDOWN) {
+    while ((err = corolla_inbox_post(resolver->inbox, corolla_resolver_answer, query)) < 0 && err != -ESHUTDOWN &&
+           err != -ECHILD) {
         nanosleep(&pause, NULL);
     }
     if (err < 0) {
@@ -334,7 +343,7 @@ resolver_dequeue(corolla_resolver *resolver, corolla_query *query)
 static int
 resolve(corolla_reactor *r, corolla_resolve *q, corolla_query *query)
 {
-    int err = resolver_new(r);
+    int err = is_inherited(r->inbox) ? -ECHILD : resolver_new(r);
     if (err < 0) {
         goto fail;
     }
@@ -415,12 +424,12 @@ corolla_resolve_cancel(corolla_resolve *q)
         return;
     }
     corolla_resolver *resolver = query->resolver;
-    if (resolver_dequeue(resolver, query)) {
+    if (!is_inherited(resolver->inbox) && resolver_dequeue(resolver, query)) {
         query_detach(query);
         query_free(query);
     }
     else {
-        query->owner = NULL; /* with a thread, or answered: its job finds nobody */
+        query->owner = NULL; /* with a thread, or answered: its job finds nobody. Or the thread is in the parent */
         q->query = NULL;
     }
 }

@@ -37,6 +37,11 @@ corolla_core_check_closed(corolla_core *core)
         PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
         return -1;
     }
+    if (corolla_core_is_inherited(core)) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "This event loop belongs to the process that was forked from; the child needs one of its own");
+        return -1;
+    }
     return 0;
 }
 
@@ -55,6 +60,10 @@ int
 corolla_core_post(corolla_core *core, corolla_job_fn fn, PyObject *arg)
 {
     if (__builtin_expect(core->closed || core->debug, 0)) {
+        if (core->closed && corolla_core_is_inherited(core)) {
+            Py_DECREF(arg); /* a future of the parent's that a forked child ends: what it would wake is not there */
+            return 0;
+        }
         if (corolla_core_check_closed(core) < 0 || (core->debug && corolla_core_check_thread(core) < 0)) {
             Py_DECREF(arg);
             return -1;

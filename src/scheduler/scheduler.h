@@ -40,8 +40,7 @@ typedef struct corolla_core {
     PyObject *scratch;        /* owned, or NULL: a copy of snapshot */
     bool spare;               /* entered is another one, and nobody's */
     unsigned long thread;     /* PyThread_get_thread_ident() of the thread that runs it, 0 when none does */
-    pid_t pid;                /* of the process that made it */
-    unsigned forks;           /* how many forks lay behind this process when the run began */
+    unsigned forks;           /* corolla_fork_count() of the process that made it */
     double slow_callback;     /* seconds; in debug mode, callbacks that take this long are reported */
     struct corolla_registry *registry; /* owned: its transports and servers, transports/registry.c; NULL until used */
 } corolla_core;
@@ -80,13 +79,19 @@ int corolla_core_now(corolla_core *core, int64_t *now);
 /* Seconds of the loop's clock as a deadline; clamps, never wraps. NaN is ValueError. 0 or -1. */
 int corolla_deadline(double seconds, int64_t *deadline);
 
+/* In a child that was forked from the loop's process: the loop there is for nothing but to be closed. */
+static inline bool
+corolla_core_is_inherited(const corolla_core *core)
+{
+    return core->forks != corolla_fork_count();
+}
 /* Whether run_forever() is under way, in this process. */
 bool corolla_core_is_running(corolla_core *core);
 /* In debug mode, after a callback that took that long (ns): warns if that is slow. 0 or -1. */
 int corolla_core_report_slow(corolla_core *core, PyObject *what, int64_t took);
 /* In debug mode: RuntimeError for a call from a thread that does not run the loop. 0 or -1. */
 int corolla_core_check_thread(corolla_core *core);
-/* RuntimeError('Event loop is closed') if it is. 0 or -1. */
+/* RuntimeError('Event loop is closed') if it is, or another in a forked child that inherited it. 0 or -1. */
 int corolla_core_check_closed(corolla_core *core);
 
 /* ---- Contexts ---------------------------------------------------------------------------- */

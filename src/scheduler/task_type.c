@@ -69,7 +69,9 @@ task_tp_finalize(PyObject *self)
         return;
     }
     PyObject *raised = PyErr_GetRaisedException();
-    if (task->future.status == COROLLA_PENDING && task->log_destroy_pending) {
+    /* In a forked child it is but a copy of the parent's that goes. */
+    bool inherited = task->future.core != NULL && corolla_core_is_inherited(task->future.core);
+    if (task->future.status == COROLLA_PENDING && task->log_destroy_pending && !inherited) {
         report_destroyed(task);
     }
     if (task->future.log_traceback) {

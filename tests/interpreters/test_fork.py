@@ -2,44 +2,13 @@
 
 import pytest
 from impl import beyond_stdlib
+from interpreters.forking import program
 
 pytestmark = [
     pytest.mark.timeout(120),
     # 3.12 and later warn when a process with threads forks.
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning"),
 ]
-
-FORKED = """
-def forked(child):
-    '''Runs child() in a forked process; its exit status.'''
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            child()
-            status = 0
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-async def returns(value=None):
-    await asyncio.sleep(0)
-    return value
-
-def run(coro):
-    with asyncio.Runner(loop_factory=impl.new_event_loop) as runner:
-        return runner.run(coro)
-"""
-
-
-def program(body):
-    import textwrap
-
-    return FORKED + textwrap.dedent(body)
 
 
 def test_forked_inside_a_callback(python):
@@ -54,7 +23,6 @@ def test_forked_inside_a_callback(python):
             pass
         else:
             raise AssertionError("there is a running loop")
-        assert asyncio.current_task(None) is None if False else True
         assert run(returns(5)) == 5
         assert run(returns(6)) == 6
 
@@ -254,3 +222,254 @@ def test_subprocess_from_a_callback(python):
     print(run(main()))
     """
     assert python(program(source)) == "hello\n"
+
+
+@beyond_stdlib("its loop goes on in the child, on the parent's poller")
+@pytest.mark.parametrize("where", ["callback", "signal handler", "protocol"])
+def test_a_child_that_comes_back_runs_nothing_of_the_parents(python, where):
+    """The callbacks that were ready at the fork are the parent's, and so is what was written in this turn."""
+    source = f"""
+    where = {where!r}
+    loop = impl.new_event_loop()
+    loop.set_debug(False)
+    ran, pids = [], []
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    def fork(*args):
+        pids.append(os.fork())
+
+    class Forks(asyncio.Protocol):
+        def data_received(self, data):
+            transport.write(b"one ")
+            transport.write(b"two ")
+            fork()
+
+    signal.signal(signal.SIGUSR1, fork)
+    transport, _ = loop.run_until_complete(loop.connect_accepted_socket(Forks, ours))
+    if where == "callback":
+        loop.call_soon(fork)
+    elif where == "signal handler":
+        loop.add_reader(reading := os.pipe()[0], print)
+        main_thread = threading.get_ident()
+        loop.call_later(0.01, lambda: threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGUSR1)).start())
+    else:
+        # This connection has lately written twice in a turn, and so its writes wait for the end of the turn.
+        async def warm_up():
+            for _ in range(20):
+                transport.write(b"warm ")
+                transport.write(b"up ")
+                await asyncio.sleep(0)
+        loop.run_until_complete(warm_up())
+        theirs.recv(1000)
+        theirs.send(b"go")
+
+    def rest():
+        ran.append(os.getpid())
+
+    def forever():
+        if pids:
+            rest()
+            loop.stop()
+        else:
+            loop.call_later(0.001, forever)
+
+    loop.call_soon(forever)
+    loop.call_soon(rest)
+    try:
+        loop.run_forever()
+    except RuntimeError as exc:
+        assert pids == [0] and "forked" in str(exc), (pids, exc)
+        assert os.getpid() not in ran, ran
+        try:
+            loop.run_forever()
+        except RuntimeError as exc:
+            assert "belongs to the process" in str(exc), exc
+        os._exit(5)
+    status = os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1])
+    assert set(ran) == {{os.getpid()}}, ran
+    transport.close()
+    loop.run_until_complete(returns())
+    loop.close()
+    print(status, theirs.recv(1000))
+    """
+    written = "b'one two '" if where == "protocol" else "b''"
+    assert python(program(source), "-W", "ignore") == f"5 {written}\n"
+
+
+@beyond_stdlib("there such calls do what they would in the parent")
+def test_what_the_inherited_loop_says(python):
+    """RuntimeError for whatever would need the loop, and no wakeup of the parent."""
+    source = """
+    import pathlib
+
+    def wakeups():
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventfd]":
+                    text = pathlib.Path(f"/proc/self/fdinfo/{name}").read_text()
+                    found.append(text.partition("eventfd-count:")[2].split()[0])
+            except FileNotFoundError:
+                pass
+        return found
+
+    async def nothing():
+        pass
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        sock = socket.socket()
+        sock.setblocking(False)
+
+        async def in_child():
+            await loop.getaddrinfo("localhost", None)
+
+        def child():
+            before = wakeups()
+            coro = nothing()
+            refused = 0
+            for call in (
+                lambda: loop.call_soon(print),
+                lambda: loop.call_soon_threadsafe(print),
+                lambda: loop.call_later(0, print),
+                lambda: loop.call_at(0, print),
+                lambda: loop.add_reader(sock, print),
+                lambda: loop.add_writer(sock, print),
+                lambda: loop.add_signal_handler(signal.SIGUSR1, print),
+                lambda: loop.run_in_executor(None, print),
+                lambda: loop.create_task(coro),
+                lambda: loop.run_until_complete(coro),
+                lambda: loop.run_forever(),
+                lambda: asyncio.run_coroutine_threadsafe(coro, loop),
+                lambda: run(in_child()),
+            ):
+                try:
+                    call()
+                except RuntimeError as exc:
+                    assert "belongs to the process that was forked from" in str(exc), exc
+                    refused += 1
+            assert refused == 13, refused
+            coro.close()
+            # Nobody is woken by these, and that is no error.
+            future.set_result(1)
+            assert not loop.is_running() and not loop.is_closed()
+            assert wakeups() == before
+            loop.close()
+            assert loop.is_closed()
+            loop.close()
+            try:
+                loop.call_soon(print)
+            except RuntimeError as exc:
+                assert str(exc) == "Event loop is closed", exc
+            else:
+                raise AssertionError("took a callback")
+
+        statuses = [forked(child)]
+        # From another thread, while the loop is asleep and would be woken.
+        statuses.append(await loop.run_in_executor(None, forked, child))
+        sock.close()
+        return statuses
+
+    print(run(main()))
+    """
+    assert python(program(source), "-W", "ignore") == "[0, 0]\n"
+
+
+@beyond_stdlib("before 3.12 it leaves the parent's there", until=(3, 12))
+def test_the_childs_signals_do_not_wake_the_parent(python):
+    """Its wakeup descriptor is the parent's, until it is told."""
+    source = """
+    async def main():
+        def child():
+            assert signal.set_wakeup_fd(-1) == -1
+            assert signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print)
+        statuses = [forked(child)]
+        fd = signal.set_wakeup_fd(-1)
+        assert fd >= 0
+        signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+        return statuses
+
+    print(run(main()), run(main()))
+    """
+    assert python(program(source)) == "[0] [0]\n"
+
+
+@beyond_stdlib("its Runner runs the loop again in the child")
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("sys.exit(3)", 3),
+        ("raise KeyboardInterrupt", -2),
+        ("signal.raise_signal(signal.SIGINT)", -2),  # the parent's handler would cancel the parent's task
+    ],
+)
+def test_leaving_the_run_in_the_child(python, end, status):
+    source = f"""
+    import corolla
+
+    async def main():
+        other = asyncio.ensure_future(asyncio.sleep(100))
+        await asyncio.to_thread(int)
+        pid = os.fork()
+        if pid == 0:
+            sys.stderr = open(os.devnull, "w") if {status} < 0 else sys.stderr
+            {end}
+            os._exit(1)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert not other.done()
+        return status
+
+    print(corolla.run(main()))
+    """
+    options = ["-W", "ignore"]
+    assert python(program(source), *options) == f"{status}\n"
+
+
+def test_locks_that_vanished_threads_held(python):
+    """The parent's threads are in the middle of posting, of look-ups and of work when it forks, again and again."""
+    source = """
+    async def main():
+        loop = asyncio.get_running_loop()
+        stop = False
+        seen = []
+
+        def post():
+            while not stop:
+                try:
+                    loop.call_soon_threadsafe(seen.clear)
+                except RuntimeError:
+                    break
+
+        threads = [threading.Thread(target=post) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+
+        async def look():
+            while not stop:
+                await loop.getaddrinfo("localhost", 80)
+
+        lookups = [asyncio.ensure_future(look()) for _ in range(3)]
+
+        def child():
+            for lookup in lookups:
+                lookup.cancel()
+            loop.close()
+            assert run(returns(5)) == 5
+
+        statuses = set()
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+            statuses.add(forked(child))
+        stop = True
+        for thread in threads:
+            while thread.is_alive():
+                await asyncio.sleep(0.001)
+        await asyncio.gather(*lookups)
+        return statuses
+
+    print(run(main()))
+    """
+    assert python(program(source), "-W", "ignore") == "{0}\n"

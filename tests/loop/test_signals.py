@@ -580,6 +580,7 @@ def test_fork_leaves_the_parents_signals_alone():
         import asyncio, impl, os, signal, sys
 
         loop = impl.new_event_loop()
+        loop.set_debug(False)
 
         async def child():
             told = asyncio.Event()
@@ -724,6 +725,7 @@ def test_closing_the_loop_in_a_child_of_its_own_callback():
 
         warnings.simplefilter("ignore")
         loop = impl.new_event_loop()
+        loop.set_debug(False)
 
         def callback():
             global pid

@@ -583,6 +583,44 @@ test_a_forked_child_abandons_and_the_parent_goes_on(void **state)
     close(fds[1]);
 }
 
+static pid_t forked;
+
+static int
+fork_job(void *arg)
+{
+    (void)arg;
+    forked = fork();
+    return 0;
+}
+
+static int
+log_deferred(corolla_deferred *deferred)
+{
+    (void)deferred;
+    log_add(9);
+    return 0;
+}
+
+static void
+test_a_child_forked_in_a_turn_runs_no_more_of_it(void **state)
+{
+    corolla_reactor *r = *state;
+    corolla_deferred deferred = {.fn = log_deferred};
+    corolla_reactor_defer(r, &deferred);
+    ok(corolla_reactor_post(r, fork_job, NULL));
+    post_number(r, 1);
+    int rc = corolla_reactor_turn(r);
+    assert_true(forked >= 0);
+    if (forked == 0) {
+        _exit(rc == -ECHILD && corolla_reactor_turn(r) == -ECHILD && logged.count == 0 ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(rc, 0);
+    assert_int_equal(waitpid(forked, &status, 0), forked);
+    assert_int_equal(status, 0);
+    expect_log(1, 9);
+}
+
 static void
 test_close_gives_back_every_descriptor(void **state)
 {
@@ -625,6 +663,7 @@ main(void)
         reactor_test(test_visit_and_drain_show_what_users_posted),
         reactor_test(test_a_job_may_drain_the_ring_it_runs_from),
         reactor_test(test_a_forked_child_abandons_and_the_parent_goes_on),
+        reactor_test(test_a_child_forked_in_a_turn_runs_no_more_of_it),
         cmocka_unit_test(test_close_gives_back_every_descriptor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
