@@ -7,8 +7,9 @@ static const struct {
     const char *type; /* NULL: functions of the module */
     const char *const *names;
 } async_names[] = {
-    {NULL, (const char *const[]){"open_connection", "open_unix_connection", "sleep", "start_server",
-                                 "start_unix_server", "to_thread", "wait", "wait_for", NULL}},
+    {NULL, (const char *const[]){"create_subprocess_exec", "create_subprocess_shell", "open_connection",
+                                 "open_unix_connection", "sleep", "start_server", "start_unix_server", "to_thread",
+                                 "wait", "wait_for", NULL}},
     {"Barrier", (const char *const[]){"abort", "reset", "wait", NULL}},
     {"BoundedSemaphore", (const char *const[]){"acquire", NULL}},
     {"Condition", (const char *const[]){"acquire", "wait", "wait_for", NULL}},
@@ -42,6 +43,7 @@ static const struct {
     {"LifoQueue", (const char *const[]){"get", "join", "put", NULL}},
     {"Lock", (const char *const[]){"acquire", NULL}},
     {"PriorityQueue", (const char *const[]){"get", "join", "put", NULL}},
+    {"Process", (const char *const[]){"communicate", "wait", NULL}},
     {"Queue", (const char *const[]){"get", "join", "put", NULL}},
     {"Semaphore", (const char *const[]){"acquire", NULL}},
     {"Server", (const char *const[]){"serve_forever", "start_serving", "wait_closed", NULL}},

@@ -198,6 +198,12 @@
     X(run)                       \
     X(exceptions)                \
     X(kill)                      \
+    X(_wait)                     \
+    X(get_pid)                   \
+    X(get_pipe_transport)        \
+    X(get_returncode)            \
+    X(send_signal)               \
+    X(terminate)                 \
     X(pipe_connection_lost)      \
     X(pipe_data_received)        \
     X(process_exited)            \
@@ -290,6 +296,7 @@
     X(signal_valid_signals, "signal", "valid_signals")                                \
     X(signal_default_int_handler, "signal", "default_int_handler")                    \
     X(signal_SIG_DFL, "signal", "SIG_DFL")                                            \
+    X(asyncio_SubprocessProtocol, "asyncio", "SubprocessProtocol")                    \
     X(asyncio_SubprocessTransport, "asyncio", "SubprocessTransport")                  \
     X(Popen, "subprocess", "Popen")
 
@@ -345,6 +352,7 @@ typedef struct corolla_state {
     /* streams/ */
     PyTypeObject *stream_reader_type, *stream_protocol_type, *stream_writer_type; /* owned, each */
     PyTypeObject *stream_type, *stream_acceptor_type, *stream_connecting_type;    /* owned, each */
+    PyTypeObject *subprocess_protocol_type, *stream_process_type;                 /* owned, each */
     const struct corolla_native_protocol *stream_protocol_ops; /* borrowed: static; for stream_protocol_type exactly */
 
     /* loop/ */

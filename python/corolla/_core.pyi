@@ -5,6 +5,8 @@ import ssl as ssl_module
 import sys
 from asyncio import Timeout as Timeout
 from asyncio import as_completed as as_completed
+from asyncio import create_subprocess_exec as create_subprocess_exec
+from asyncio import create_subprocess_shell as create_subprocess_shell
 from asyncio import ensure_future as ensure_future
 from asyncio import gather as gather
 from asyncio import open_connection as open_connection
@@ -467,6 +469,19 @@ class StreamWriter(asyncio.StreamWriter):
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+    ) -> None: ...
+
+@disjoint_base
+class SubprocessStreamProtocol(asyncio.subprocess.SubprocessStreamProtocol):
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None: ...
+
+@disjoint_base
+class Process(asyncio.subprocess.Process):
+    def __init__(
+        self,
+        transport: asyncio.BaseTransport,
+        protocol: asyncio.BaseProtocol,
+        loop: asyncio.AbstractEventLoop,
     ) -> None: ...
 
 @disjoint_base

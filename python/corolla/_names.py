@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from . import _core
+
 # Names that CPythons later than this one may have, and the submodule of asyncio they live in there.
 _HOMES = {
     "EventLoop": "unix_events",
@@ -15,6 +17,9 @@ _HOMES = {
     "create_eager_task_factory": "tasks",
     "eager_task_factory": "tasks",
 }
+
+# Names that are ours, and that only a submodule has.
+_INNER = {"subprocess": ("Process", "SubprocessStreamProtocol")}
 
 # Stands for what the asyncio of this Python does not have.
 ABSENT: Any = object()
@@ -51,6 +56,9 @@ def fill(namespace: dict[str, Any]) -> None:
         theirs = vars(asyncio).get(name, ABSENT)
         if theirs is not namespace[name] and (theirs is not ABSENT or name in _HOMES):
             replacements.append(Replacement(name, theirs, namespace[name]))
+    for home, names in _INNER.items():
+        for name in names:
+            replacements.append(Replacement(name, getattr(vars(asyncio)[home], name), getattr(_core, name)))
     for name, module in list(vars(asyncio).items()):
         if isinstance(module, ModuleType) and module.__name__ == f"asyncio.{name}":
             namespace[name] = _view(module)

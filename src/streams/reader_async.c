@@ -35,8 +35,9 @@ read_clear(void *data)
     Py_CLEAR(st->separators);
 }
 
-int
-reader_begin_wait(StreamReader *reader, PyObject **mine, const char *function, size_t wanted)
+/* 0, or -1 when it cannot be waited for. */
+static int
+may_wait(StreamReader *reader, const char *function)
 {
     if (reader_check(reader) < 0) {
         return -1;
@@ -47,7 +48,24 @@ reader_begin_wait(StreamReader *reader, PyObject **mine, const char *function, s
         return -1;
     }
     /* A paused transport would never wake it. */
-    if (reader_resume_now(reader) < 0) {
+    return reader_resume_now(reader);
+}
+
+int
+reader_wait_on(StreamReader *reader, PyObject *waiter, const char *function, size_t wanted)
+{
+    if (may_wait(reader, function) < 0) {
+        return -1;
+    }
+    Py_XSETREF(reader->waiter, Py_NewRef(waiter));
+    reader->wanted = wanted;
+    return 0;
+}
+
+int
+reader_begin_wait(StreamReader *reader, PyObject **mine, const char *function, size_t wanted)
+{
+    if (may_wait(reader, function) < 0) {
         return -1;
     }
     PyObject *waiter = stream_future(reader->state, reader->loop);
@@ -61,13 +79,19 @@ reader_begin_wait(StreamReader *reader, PyObject **mine, const char *function, s
 }
 
 void
-reader_end_wait(StreamReader *reader, PyObject **mine)
+reader_wait_over(StreamReader *reader, PyObject *waiter)
 {
-    if (reader->waiter == *mine) {
+    if (reader->waiter == waiter) {
         reader->waiter = NULL;
         reader->wanted = 0;
-        Py_DECREF(*mine); /* the caller has another one */
+        Py_DECREF(waiter); /* the caller has another one */
     }
+}
+
+void
+reader_end_wait(StreamReader *reader, PyObject **mine)
+{
+    reader_wait_over(reader, *mine);
     Py_CLEAR(*mine);
 }
 

@@ -70,6 +70,9 @@ int reader_resume_now(StreamReader *reader); /* 0 or -1 */
  * reader_end_wait() comes next. wanted: as the reader's field. */
 int reader_begin_wait(StreamReader *reader, PyObject **mine, const char *function, size_t wanted);
 void reader_end_wait(StreamReader *reader, PyObject **mine);
+/* The same for a future that waits for something else, too; and when that wait is over. */
+int reader_wait_on(StreamReader *reader, PyObject *waiter, const char *function, size_t wanted); /* 0 or -1 */
+void reader_wait_over(StreamReader *reader, PyObject *waiter);
 int reader_check_exception(StreamReader *reader); /* raises what set_exception() was given: 0 or -1 */
 /* As `raise exc`, whatever that is. */
 void stream_raise(PyObject *exc);

@@ -1,5 +1,5 @@
 /* The coroutines of StreamWriter: drain, wait_closed, start_tls. */
-#include "streams.h"
+#include "process.h"
 
 /* ---- drain() ------------------------------------------------------------------------------- */
 
@@ -68,9 +68,10 @@ writer_check_reader(StreamWriter *writer)
 static StreamFlow *
 plain_flow(StreamWriter *writer)
 {
-    return writer->protocol != NULL && protocol_is_plain(writer->state, writer->protocol)
-               ? (StreamFlow *)writer->protocol
-               : NULL;
+    PyObject *protocol = writer->protocol;
+    bool plain = protocol != NULL &&
+                 (protocol_is_plain(writer->state, protocol) || subprocess_protocol_is_plain(writer->state, protocol));
+    return plain ? (StreamFlow *)protocol : NULL;
 }
 
 int
@@ -146,7 +147,9 @@ int
 writer_begin_end(StreamWriter *writer, PyObject **waiter)
 {
     StreamFlow *flow = plain_flow(writer);
-    if (flow != NULL) {
+    bool its_own = flow != NULL && (protocol_is_plain(writer->state, writer->protocol) ||
+                                    ((SubprocessProtocol *)flow)->streams[0] == (PyObject *)writer);
+    if (its_own) {
         return flow_ended(flow, waiter);
     }
     PyObject *protocol = Py_NewRef(writer->protocol);

@@ -82,6 +82,24 @@ def test_names_of_later_pythons(python):
     """)
 
 
+def test_what_only_a_submodule_has(python):
+    python("""
+    theirs = asyncio.subprocess.Process, asyncio.subprocess.SubprocessStreamProtocol
+    corolla.install()
+    assert asyncio.subprocess.Process is corolla.subprocess.Process is not theirs[0]
+    assert asyncio.subprocess.SubprocessStreamProtocol is corolla.subprocess.SubprocessStreamProtocol
+    assert asyncio.create_subprocess_exec is asyncio.subprocess.create_subprocess_exec is corolla.create_subprocess_exec
+    async def main():
+        process = await asyncio.create_subprocess_shell("cat", stdin=-1, stdout=asyncio.subprocess.PIPE)
+        assert type(process) is asyncio.subprocess.Process
+        return await process.communicate(b"hello")
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        assert runner.run(main()) == (b"hello", None)
+    corolla.uninstall()
+    assert (asyncio.subprocess.Process, asyncio.subprocess.SubprocessStreamProtocol) == theirs
+    """)
+
+
 def test_what_was_imported_before_and_after(python):
     """A program's own names: those it has got already go on working on corolla's loop, those it gets now are ours."""
     python("""

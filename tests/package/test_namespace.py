@@ -37,6 +37,8 @@ OURS = {
     "TimerHandle",
     "as_completed",
     "create_eager_task_factory",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
     "create_task",
     "eager_task_factory",
     "ensure_future",
@@ -165,6 +167,12 @@ def test_submodules(name):
 
 def test_submodules_programs_use():
     assert corolla.subprocess.PIPE == asyncio.subprocess.PIPE
+    assert corolla.subprocess.create_subprocess_exec is corolla.create_subprocess_exec
+    assert corolla.subprocess.Process is not asyncio.subprocess.Process
+    assert corolla.subprocess.SubprocessStreamProtocol is not asyncio.subprocess.SubprocessStreamProtocol
+    assert issubclass(corolla.subprocess.SubprocessStreamProtocol, asyncio.SubprocessProtocol)
+    assert {"Process", "create_subprocess_shell"} <= set(corolla.subprocess.__all__)
+    assert not hasattr(corolla, "Process")
     assert corolla.exceptions.CancelledError is asyncio.CancelledError
     assert corolla.tasks.Task is corolla.tasks._CTask is corolla.Task
     assert corolla.futures.Future is corolla.Future
