@@ -110,9 +110,8 @@ lost_status(ProcessTransport *t)
     return code;
 }
 
-/* The Popen is not to wait for what has been waited for. */
-static void
-inform_popen(ProcessTransport *t)
+void
+process_inform_popen(ProcessTransport *t)
 {
     int known;
     if (t->popen == NULL || popen_knows(t, &known)) {
@@ -147,13 +146,10 @@ child_done(corolla_child *child, int code, int err)
     t->guest.held = NULL;
     corolla_guest_remove(&t->guest);
     corolla_core_leave_task(t->core);
-    t->returncode = code;
-    t->exited = true;
-    if (err < 0) {
-        t->returncode = lost_status(t);
-    }
-    inform_popen(t);
+    t->returncode = err < 0 ? lost_status(t) : code;
     log_exit(t);
+    t->exited = true;
+    process_inform_popen(t);
     int rc = tell(t, t->state->s.process_exited, NULL, "Exception in callback protocol.process_exited()");
     PyObject *leaving = PyErr_GetRaisedException();
     if (wake_exit_waiters(t) < 0 || process_try_finish(t) < 0) {
@@ -181,13 +177,23 @@ let_child_go(ProcessTransport *t)
     Py_CLEAR(t->guest.held);
 }
 
+void
+process_disown(ProcessTransport *t)
+{
+    if (t->killed && !t->exited) {
+        t->returncode = -SIGKILL;
+        process_inform_popen(t);
+    }
+    let_child_go(t);
+}
+
 /* The loop closes: the end of the child is not heard of any more. */
 static void
 leave_loop(corolla_guest *guest)
 {
     ProcessTransport *t = (ProcessTransport *)(void *)((char *)guest - offsetof(ProcessTransport, guest));
     if (t->closed || t->parent != getpid()) {
-        let_child_go(t);
+        process_disown(t);
         return;
     }
     corolla_child_stop(&t->child);
@@ -304,7 +310,7 @@ give_up(ProcessTransport *t, Spawned *spawned)
     }
     (void)corolla_child_signal(&t->child, SIGKILL);
     t->returncode = -SIGKILL;
-    inform_popen(t);
+    process_inform_popen(t);
     let_child_go(t);
     Py_DECREF(loop);
     PyErr_Clear();

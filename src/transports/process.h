@@ -41,6 +41,7 @@ struct ProcessTransport {
     int returncode;      /* once exited */
     bool exited;
     bool closed;   /* close() was called */
+    bool killed;   /* by close() */
     bool finished; /* connection_lost() is queued, or was called */
 };
 
@@ -69,6 +70,11 @@ int process_lost_job(void *arg);
 /* A pipe was disconnected, or the child ended: connection_lost() is queued if that was the last. 0 or -1. */
 int process_try_finish(ProcessTransport *t);
 int process_init(PyObject *module, corolla_state *state);
+
+/* Nobody waits for the child any more: it becomes no zombie, and its Popen does not wait for it either. */
+void process_disown(ProcessTransport *t);
+/* The Popen is not to wait for what has been waited for. */
+void process_inform_popen(ProcessTransport *t);
 
 /* process_type.c */
 extern PyMethodDef process_methods[];

@@ -1,14 +1,16 @@
 /* Starting a child. */
 #include "process.h"
 
-/* Popen(args, shell=shell, stdin=stdin, ..., bufsize=0, **more): new reference or NULL. */
+/* subprocess.Popen, looked up each time: programs replace it.
+ * Popen(args, shell=shell, stdin=stdin, ..., bufsize=0, **more): new reference or NULL. */
 static PyObject *
 call_popen(corolla_state *state, const corolla_process_options *options)
 {
     PyObject *args = PyTuple_Pack(1, options->args);
     PyObject *kwargs = options->more == NULL ? PyDict_New() : PyDict_Copy(options->more);
+    PyObject *type = PyImport_ImportModuleAttrString("subprocess", "Popen");
     PyObject *popen = NULL;
-    if (args != NULL && kwargs != NULL &&
+    if (type != NULL && args != NULL && kwargs != NULL &&
         PyDict_SetItemString(kwargs, "shell", options->shell ? Py_True : Py_False) == 0 &&
         PyDict_SetItemString(kwargs, "stdin", options->stdio[0]) == 0 &&
         PyDict_SetItemString(kwargs, "stdout", options->stdio[1]) == 0 &&
@@ -16,10 +18,11 @@ call_popen(corolla_state *state, const corolla_process_options *options)
         PyDict_SetItemString(kwargs, "universal_newlines", Py_False) == 0) {
         PyObject *bufsize = PyLong_FromLong(0);
         if (bufsize != NULL && PyDict_SetItemString(kwargs, "bufsize", bufsize) == 0) {
-            popen = PyObject_Call(state->Popen, args, kwargs);
+            popen = PyObject_Call(type, args, kwargs);
         }
         Py_XDECREF(bufsize);
     }
+    Py_XDECREF(type);
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
     return popen;

@@ -44,7 +44,8 @@ kill_child(ProcessTransport *t)
         Py_DECREF(done);
     }
     if (t->popen == NULL) {
-        (void)corolla_child_signal(&t->child, SIGKILL); /* it has just ended, or runs as somebody else */
+        /* Otherwise it has just ended, or runs as somebody else. */
+        t->killed = corolla_child_signal(&t->child, SIGKILL) == 0;
         return 0;
     }
     PyObject *done = PyObject_CallMethodNoArgs(t->popen, t->state->s.kill);
@@ -53,6 +54,7 @@ kill_child(ProcessTransport *t)
         !PyErr_ExceptionMatches(PyExc_PermissionError)) {
         return -1;
     }
+    t->killed = done != NULL;
     PyErr_Clear();
     return 0;
 }
@@ -74,7 +76,7 @@ process_close(ProcessTransport *t)
         rc = -1;
     }
     if (deaf) {
-        corolla_child_disown(&t->child);
+        process_disown(t);
     }
     if (exc != NULL) {
         PyErr_Clear();
