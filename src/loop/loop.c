@@ -185,7 +185,7 @@ loop_tp_init(PyObject *obj, PyObject *args, PyObject *kwargs)
         .ctx = self,
     };
     choose_clock(core);
-    core->debug = is_debug;
+    corolla_core_set_debug(core, is_debug);
     core->slow_callback = 0.1;
     core->forks = corolla_fork_count();
     core->ready = true;

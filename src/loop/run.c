@@ -18,6 +18,19 @@ set_origin_depth(corolla_state *state, int depth)
     return done == NULL ? -1 : 0;
 }
 
+/* asyncio.constants.DEBUG_STACK_DEPTH, which programs raise to see more. -1 on error. */
+static int
+debug_stack_depth(void)
+{
+    PyObject *number = PyImport_ImportModuleAttrString("asyncio.constants", "DEBUG_STACK_DEPTH");
+    long depth = number == NULL ? -1 : PyLong_AsLong(number);
+    Py_XDECREF(number);
+    if (depth < 0 && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_ValueError, "asyncio.constants.DEBUG_STACK_DEPTH must be >= 0");
+    }
+    return depth < 0 ? -1 : depth < INT_MAX ? (int)depth : INT_MAX;
+}
+
 static int
 begin_origin_tracking(LoopObject *self)
 {
@@ -35,7 +48,8 @@ begin_origin_tracking(LoopObject *self)
     if (old == -1 && PyErr_Occurred()) {
         return -1;
     }
-    if (set_origin_depth(state, 10) < 0) { /* asyncio.constants.DEBUG_STACK_DEPTH */
+    int wanted = debug_stack_depth();
+    if (wanted < 0 || set_origin_depth(state, wanted) < 0) {
         return -1;
     }
     self->old_origin_depth = (int)old;
@@ -464,7 +478,7 @@ loop_set_debug(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     }
     LoopObject *loop = (LoopObject *)self;
     corolla_core *core = loop_core(self);
-    core->debug = truth;
+    corolla_core_set_debug(core, truth);
     if (truth && corolla_core_is_running(core) && loop_forks_refuse() < 0) {
         return NULL;
     }

@@ -19,7 +19,7 @@ corolla_alarm_job(void *arg)
     PyMethodDef *call = alarm->call;
     corolla_timer_fired(&alarm->timer);
     PyObject *target = take_target(alarm); /* the alarm may be gone, or set anew, when the call returns */
-    if (core->overridden & COROLLA_OWN_CALL_SOON) {
+    if (!corolla_core_takes_jobs(core)) {
         corolla_core_leave_task(core);
     }
     int rc = 0;

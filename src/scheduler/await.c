@@ -117,8 +117,10 @@ corolla_coro_new(corolla_state *state, const corolla_coro_spec *spec)
     const size_t chunk = CHUNK_WORDS * sizeof(void *);
     size_t words = (spec->size + chunk - 1) / chunk * CHUNK_WORDS;
     freelist *list = &state->freelists->coros;
+    int depth = PyThreadState_Get()->coroutine_origin_tracking_depth;
     corolla_coro *co;
-    if (words <= SMALL_WORDS && list->count > 0) {
+    /* In debug mode none is used again, for tracemalloc takes memory that is to have been made where it first was. */
+    if (words <= SMALL_WORDS && list->count > 0 && depth == 0) {
         co = (corolla_coro *)list->items[--list->count];
         corolla_revive((PyObject *)co, state->coroutine_type);
     }
@@ -137,7 +139,6 @@ corolla_coro_new(corolla_state *state, const corolla_coro_spec *spec)
     co->spec = spec;
     co->state = state;
     PyObject_GC_Track(co);
-    int depth = PyThreadState_Get()->coroutine_origin_tracking_depth;
     if (depth > 0) {
         co->origin = find_origin(depth);
         if (co->origin == NULL) {

@@ -117,29 +117,33 @@ corolla_core_now(corolla_core *core, int64_t *now)
     return corolla_deadline(seconds, now);
 }
 
+/* logger.warning("Executing %s took %.3f seconds", shown, took); steals shown, which may be NULL. 0 or -1. */
+static int
+warn_slow(corolla_core *core, PyObject *shown, int64_t took)
+{
+    if (shown == NULL) {
+        return -1;
+    }
+    PyObject *done = PyObject_CallMethod(core->state->logger, "warning", "sNd", "Executing %s took %.3f seconds", shown,
+                                         (double)took / 1e9);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 int
 corolla_core_report_slow(corolla_core *core, PyObject *what, int64_t took)
 {
-    double seconds = (double)took / 1e9;
-    if (!(seconds >= core->slow_callback)) {
+    return corolla_core_is_slow(core, took) ? warn_slow(core, PyObject_Repr(what), took) : 0;
+}
+
+int
+corolla_core_report_slow_call(corolla_core *core, PyObject *callable, PyObject *owner, int64_t took)
+{
+    if (!corolla_core_is_slow(core, took)) {
         return 0;
     }
-    PyObject *duration = PyFloat_FromDouble(seconds);
-    if (duration == NULL) {
-        return -1;
-    }
-    PyObject *format = PyUnicode_FromString("Executing %s took %.3f seconds");
-    PyObject *shown = format == NULL ? NULL : PyObject_Repr(what);
-    PyObject *done = NULL;
-    if (shown != NULL) {
-        done = PyObject_CallMethod(core->state->logger, "warning", "OOO", format, shown, duration);
-    }
-    Py_XDECREF(shown);
-    Py_XDECREF(format);
-    Py_DECREF(duration);
-    if (done == NULL) {
-        return -1;
-    }
-    Py_DECREF(done);
-    return 0;
+    PyObject *call = PyObject_CallFunction(core->state->format_callback_source, "O()", callable);
+    PyObject *shown = call == NULL ? NULL : PyUnicode_FromFormat("%S of %R", call, owner);
+    Py_XDECREF(call);
+    return warn_slow(core, shown, took);
 }

@@ -144,7 +144,7 @@ tell(corolla_future *fut, PyObject *waiter)
 {
     corolla_state *state = fut->state;
     bool is_callback = Py_IS_TYPE(waiter, state->callback_type);
-    if (fut->core != NULL && !(fut->core->overridden & COROLLA_OWN_CALL_SOON)) {
+    if (fut->core != NULL && corolla_core_takes_jobs(fut->core)) {
         if (is_callback) {
             ((corolla_callback *)waiter)->future = Py_NewRef((PyObject *)fut);
             return corolla_core_post(fut->core, corolla_callback_job, waiter);

@@ -304,6 +304,41 @@ handle_call(corolla_handle *h, corolla_core *core)
     return rc;
 }
 
+/* What a report of a slow callback is to name, as asyncio: the task if it was a step of one, else the handle. New
+ * reference or NULL. */
+static PyObject *
+handle_subject(corolla_handle *h)
+{
+    PyObject *owner = NULL;
+    if (h->callback == NULL) {
+        return Py_NewRef((PyObject *)h);
+    }
+    PyObject *callback = Py_NewRef(h->callback);
+    int is_task = PyObject_GetOptionalAttr(callback, h->state->s.__self__, &owner);
+    if (is_task > 0) {
+        is_task = PyObject_IsInstance(owner, h->state->asyncio_Task);
+    }
+    Py_DECREF(callback);
+    if (is_task > 0) {
+        return owner;
+    }
+    Py_XDECREF(owner);
+    return is_task < 0 ? NULL : Py_NewRef((PyObject *)h);
+}
+
+/* 0 or -1. */
+static int
+handle_report_slow(corolla_handle *h, corolla_core *core, int64_t took)
+{
+    if (!corolla_core_is_slow(core, took)) {
+        return 0;
+    }
+    PyObject *subject = handle_subject(h);
+    int rc = subject == NULL ? -1 : corolla_core_report_slow(core, subject, took);
+    Py_XDECREF(subject);
+    return rc;
+}
+
 /* 0, or -1 with what leaves the loop. */
 int
 corolla_handle_run_timed(corolla_handle *h, corolla_core *core)
@@ -320,7 +355,9 @@ corolla_handle_run_timed(corolla_handle *h, corolla_core *core)
         rc = handle_call(h, core);
         core->current_handle = outer;
         if (rc == 0) {
-            rc = corolla_core_report_slow(core, (PyObject *)h, corolla_clock() - begin);
+            int64_t took = corolla_clock() - begin;
+            corolla_core_leave_task(core); /* a task's step may be what was called */
+            rc = handle_report_slow(h, core, took);
         }
     }
     else {
@@ -393,6 +430,23 @@ tell_foreign_loop(corolla_handle *h)
     }
 }
 
+/* For reports such as "Executing <Handle cancelled f()> took 2.5 seconds". Keeps an exception being raised. */
+static void
+handle_remember(corolla_handle *h)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    Py_INCREF(h);
+    PyObject *shown = PyObject_Repr((PyObject *)h);
+    if (shown == NULL) {
+        PyErr_WriteUnraisable((PyObject *)h->loop);
+    }
+    Py_XSETREF(h->shown, shown);
+    Py_DECREF(h);
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+}
+
 void
 corolla_handle_cancel(corolla_handle *h)
 {
@@ -400,10 +454,13 @@ corolla_handle_cancel(corolla_handle *h)
         return;
     }
     bool owed = false;
+    corolla_core *core = corolla_core_of(h->state, h->loop);
     h->cancelled = true;
+    if (core != NULL && core->debug && h->callback != NULL) {
+        handle_remember(h);
+    }
     if (h->timer) {
         corolla_timer_handle *th = (corolla_timer_handle *)h;
-        corolla_core *core = corolla_core_of(h->state, h->loop);
         if (core != NULL) {
             owed = corolla_timer_stop(&core->reactor, &th->timer); /* the heap's reference, or the queued job's */
         }

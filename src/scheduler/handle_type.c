@@ -184,7 +184,9 @@ handle_cancel(PyObject *self, PyObject *unused)
         return NULL;
     }
     if (!h->cancelled) {
-        PyObject *debug = PyObject_CallMethodNoArgs(h->loop, h->state->s.get_debug);
+        /* A loop of ours knows by itself: corolla_handle_cancel() sees to it. */
+        bool ours = corolla_core_of(h->state, h->loop) != NULL;
+        PyObject *debug = ours ? Py_NewRef(Py_False) : PyObject_CallMethodNoArgs(h->loop, h->state->s.get_debug);
         int is_debug = debug == NULL ? -1 : PyObject_IsTrue(debug);
         Py_XDECREF(debug);
         if (is_debug < 0) {

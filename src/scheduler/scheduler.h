@@ -18,6 +18,8 @@ enum {
     COROLLA_OWN_EXCEPTION_HANDLER = 16,
     COROLLA_OWN_CREATE_FUTURE = 32,
     COROLLA_OWN_CALL_LATER = 64,
+    /* Debug mode: steps and callbacks are queued by call_soon(), as Handles that know where they were made. */
+    COROLLA_DEBUG_HANDLES = 128,
 };
 
 typedef struct corolla_core {
@@ -85,10 +87,35 @@ corolla_core_is_inherited(const corolla_core *core)
 {
     return core->forks != corolla_fork_count();
 }
+
+/* Whether tasks and futures may queue bare jobs on it, past its call_soon(). */
+static inline bool
+corolla_core_takes_jobs(const corolla_core *core)
+{
+    return !(core->overridden & (COROLLA_OWN_CALL_SOON | COROLLA_DEBUG_HANDLES));
+}
+
+static inline void
+corolla_core_set_debug(corolla_core *core, bool debug)
+{
+    core->debug = debug;
+    core->overridden = debug ? core->overridden | COROLLA_DEBUG_HANDLES
+                             : core->overridden & ~(unsigned)COROLLA_DEBUG_HANDLES;
+}
+
 /* Whether run_forever() is under way, in this process. */
 bool corolla_core_is_running(corolla_core *core);
-/* In debug mode, after a callback that took that long (ns): warns if that is slow. 0 or -1. */
+/* In debug mode: whether a callback that took that long (ns) is to be reported. */
+static inline bool
+corolla_core_is_slow(const corolla_core *core, int64_t took)
+{
+    return (double)took / 1e9 >= core->slow_callback;
+}
+
+/* In debug mode, after a callback that took that long (ns): warns if that is slow, showing repr(what). 0 or -1. */
 int corolla_core_report_slow(corolla_core *core, PyObject *what, int64_t took);
+/* The same for what is no object: a callable, and whose it is. */
+int corolla_core_report_slow_call(corolla_core *core, PyObject *callable, PyObject *owner, int64_t took);
 /* In debug mode: RuntimeError for a call from a thread that does not run the loop. 0 or -1. */
 int corolla_core_check_thread(corolla_core *core);
 /* RuntimeError('Event loop is closed') if it is, or another in a forked child that inherited it. 0 or -1. */

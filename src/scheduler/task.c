@@ -160,7 +160,7 @@ leave_task(corolla_task *task)
         }
         /* Where call_soon() is somebody's own, code of theirs runs between steps. And a task that is done and that
          * nobody waits for, but its job and asyncio's dict, goes at once, with no task current. */
-        if ((core->overridden & COROLLA_OWN_CALL_SOON) || (done && Py_REFCNT(task) <= 2)) {
+        if (!corolla_core_takes_jobs(core) || (done && Py_REFCNT(task) <= 2)) {
             corolla_core_leave_task(core);
         }
     }
@@ -187,7 +187,7 @@ static int task_step(corolla_task *task, PyObject *exc);
 static bool
 has_native_loop(const corolla_task *task)
 {
-    return task->future.core != NULL && !(task->future.core->overridden & COROLLA_OWN_CALL_SOON);
+    return task->future.core != NULL && corolla_core_takes_jobs(task->future.core);
 }
 
 /* What a step raised outside the coroutine. 0 when reported, -1 when it leaves the loop. */

@@ -21,7 +21,11 @@ make_protocol(Server *server, PyObject *context)
 {
     PyObject *factory = Py_NewRef(server->factory);
     PyObject *none[1] = {NULL};
+    int64_t began = server->core->debug ? corolla_clock() : 0;
     PyObject *protocol = corolla_call_in(context, factory, none + 1, PY_VECTORCALL_ARGUMENTS_OFFSET);
+    if (began != 0) {
+        transport_report_slow(server->core, factory, NULL, (PyObject *)server, corolla_clock() - began);
+    }
     Py_DECREF(factory);
     return protocol;
 }
@@ -42,6 +46,25 @@ make_lower(Server *server, PyObject *protocol, PyObject *context)
     PyObject *tls = corolla_tls_new(server->core, &options);
     Py_DECREF(sslcontext);
     return tls;
+}
+
+/* In debug mode. */
+static void
+log_connection(Server *server, PyObject *transport)
+{
+    PyObject *peer = PyObject_CallMethod(transport, "get_extra_info", "s", "peername");
+    PyObject *sock = PyObject_CallMethod(transport, "get_extra_info", "s", "socket");
+    PyObject *done = NULL;
+    if (peer != NULL && sock != NULL) {
+        done = PyObject_CallMethod(server->state->logger, "debug", "sOOO", "%r got a new connection from %r: %r", server,
+                                   peer, sock);
+    }
+    if (done == NULL) {
+        PyErr_WriteUnraisable((PyObject *)server);
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(sock);
+    Py_XDECREF(peer);
 }
 
 int
@@ -85,6 +108,9 @@ server_accepted(corolla_listener *l, int fd, const struct sockaddr *peer, sockle
             corolla_tls_discard(lower);
         }
         goto fail;
+    }
+    if (server->core->debug) {
+        log_connection(server, transport);
     }
     goto done;
 

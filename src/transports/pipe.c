@@ -20,20 +20,6 @@ pipe_report(PipeTransport *t, const char *message)
     return transport_report(t->state, t->loop, (PyObject *)t, t->protocol, message);
 }
 
-/* In debug mode: what asyncio says of a failure that is not reported. */
-static void
-log_failure(PipeTransport *t, const char *message)
-{
-    if (t->core == NULL || !t->core->debug) {
-        return;
-    }
-    PyObject *done = PyObject_CallMethod(t->state->logger, "debug", "sOs", "%r: %s", t, message);
-    if (done == NULL) {
-        PyErr_WriteUnraisable((PyObject *)t);
-    }
-    Py_XDECREF(done);
-}
-
 int
 pipe_fatal(PipeTransport *t, const char *message)
 {
@@ -42,7 +28,7 @@ pipe_fatal(PipeTransport *t, const char *message)
     }
     PyObject *exc = PyErr_GetRaisedException(), *leaving = NULL;
     if (t->core == NULL || t->kind->is_quiet(t, exc)) {
-        log_failure(t, message);
+        transport_log_failure(t->core, (PyObject *)t, message, exc);
     }
     else {
         PyErr_SetRaisedException(Py_NewRef(exc));

@@ -5,14 +5,18 @@
 
 /* ---- Calling the protocol ------------------------------------------------------------------ */
 
-/* In debug mode: what asyncio says of a handle that took long. Keeps an exception being raised. */
-static void
-report_slow(corolla_core *core, PyObject *transport, int64_t took)
+void
+transport_report_slow(corolla_core *core, PyObject *protocol, PyObject *name, PyObject *owner, int64_t took)
 {
-    PyObject *exc = PyErr_GetRaisedException();
-    if (corolla_core_report_slow(core, transport, took) < 0) {
-        PyErr_WriteUnraisable(transport);
+    if (!corolla_core_is_slow(core, took)) {
+        return;
     }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *method = name == NULL ? Py_NewRef(protocol) : PyObject_GetAttr(protocol, name);
+    if (method == NULL || corolla_core_report_slow_call(core, method, owner, took) < 0) {
+        PyErr_WriteUnraisable(owner);
+    }
+    Py_XDECREF(method);
     if (exc != NULL) {
         PyErr_SetRaisedException(exc);
     }
@@ -29,7 +33,7 @@ call_as_job(corolla_core *core, PyObject *transport, PyObject *context, PyObject
     int64_t began = core->debug ? corolla_clock() : 0;
     PyObject *result = PyObject_VectorcallMethod(name, args, nargs, NULL);
     if (began != 0) {
-        report_slow(core, transport, corolla_clock() - began);
+        transport_report_slow(core, args[0], name, transport, corolla_clock() - began);
     }
     if (PyContext_Exit(context) < 0) {
         Py_CLEAR(result);
@@ -72,6 +76,25 @@ transport_log(corolla_core *core, PyObject *transport, const char *level, const 
         PyErr_WriteUnraisable(transport);
     }
     Py_XDECREF(done);
+}
+
+void
+transport_log_failure(corolla_core *core, PyObject *transport, const char *message, PyObject *exc)
+{
+    if (core == NULL || !core->debug) {
+        return;
+    }
+    PyObject *debug = PyObject_GetAttr(core->state->logger, core->state->s.debug);
+    PyObject *args = Py_BuildValue("sOs", "%r: %s", transport, message);
+    PyObject *kwargs = Py_BuildValue("{s:O}", "exc_info", exc);
+    PyObject *done = debug == NULL || args == NULL || kwargs == NULL ? NULL : PyObject_Call(debug, args, kwargs);
+    if (done == NULL) {
+        PyErr_WriteUnraisable(transport);
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(args);
+    Py_XDECREF(debug);
 }
 
 int

@@ -24,6 +24,11 @@ int transport_report(corolla_state *state, PyObject *loop, PyObject *transport, 
                      const char *message);
 /* In debug mode: logger.level(format, transport). core may be NULL. */
 void transport_log(corolla_core *core, PyObject *transport, const char *level, const char *format);
+/* The same of a failure that is not reported otherwise, with its traceback. No exception may be raised. */
+void transport_log_failure(corolla_core *core, PyObject *transport, const char *message, PyObject *exc);
+/* In debug mode, after a call of protocol.name(), or with name NULL of protocol() itself, that took that long (ns): warns
+ * if that is slow. owner: the transport or server it was called for. Keeps an exception being raised. */
+void transport_report_slow(corolla_core *core, PyObject *protocol, PyObject *name, PyObject *owner, int64_t took);
 
 /* Large reads go straight into the bytes object that the protocol gets: *landing, owned, NULL until there is one. Small
  * ones into the reactor's scratch memory. 0, or -1 with MemoryError. */

@@ -51,7 +51,7 @@ tcp_fatal(TcpTransport *t, const char *message)
         }
     }
     else {
-        tcp_debug(t, "%r: connection failed");
+        transport_log_failure(t->core, (PyObject *)t, message, exc);
     }
     int rc = tcp_force_close(t, exc);
     Py_DECREF(exc);
