@@ -99,8 +99,8 @@ static inline void
 corolla_core_set_debug(corolla_core *core, bool debug)
 {
     core->debug = debug;
-    core->overridden = debug ? core->overridden | COROLLA_DEBUG_HANDLES
-                             : core->overridden & ~(unsigned)COROLLA_DEBUG_HANDLES;
+    core->overridden =
+        debug ? core->overridden | COROLLA_DEBUG_HANDLES : core->overridden & ~(unsigned)COROLLA_DEBUG_HANDLES;
 }
 
 /* Whether run_forever() is under way, in this process. */

@@ -56,8 +56,8 @@ log_connection(Server *server, PyObject *transport)
     PyObject *sock = PyObject_CallMethod(transport, "get_extra_info", "s", "socket");
     PyObject *done = NULL;
     if (peer != NULL && sock != NULL) {
-        done = PyObject_CallMethod(server->state->logger, "debug", "sOOO", "%r got a new connection from %r: %r", server,
-                                   peer, sock);
+        done = PyObject_CallMethod(server->state->logger, "debug", "sOOO", "%r got a new connection from %r: %r",
+                                   server, peer, sock);
     }
     if (done == NULL) {
         PyErr_WriteUnraisable((PyObject *)server);

@@ -13,54 +13,94 @@ from debug.reports import NAMES, PROGRAMS, output_of, plain, rewritten
 # Of each program: why we differ, what asyncio says (a regular expression), and what we say instead.
 RIGHT: dict[str, list[tuple[str, str, str]]] = {
     "bad_callbacks": [
-        ("names the method that was called: asyncio's call_later() goes through call_at()",
-         r"^(call_later: .*)call_at\(\)", r"\1call_later()"),
+        (
+            "names the method that was called: asyncio's call_later() goes through call_at()",
+            r"^(call_later: .*)call_at\(\)",
+            r"\1call_later()",
+        ),
     ],
     "errors_in_callbacks": [
-        ("names the callback that cancelled its own handle", r"^Exception in callback None\(\)\nhandle: (.*)",
-         r"Exception in callback \1\nhandle: \1"),
+        (
+            "names the callback that cancelled its own handle",
+            r"^Exception in callback None\(\)\nhandle: (.*)",
+            r"Exception in callback \1\nhandle: \1",
+        ),
     ],
     "errors_in_protocols": [
-        ("there is no Handle: the protocol and the connection are named instead", 
-         r"^Exception in callback Fails\.connection_made.*\nhandle.*\nsource_traceback.*\n(?:  .*\n)+",
-         "Exception in callback protocol.connection_made()\nprotocol: <__main__.Fails object at 0x...>\n"
-         "transport: <TcpTransport fd=N read=idle write=<idle, bufsize=0>>\n"),
-        ("the same", r"^Exception in callback \w+\._call_connection_lost.*\nhandle.*\nsource_traceback.*\n(?:  .*\n)+",
-         "Exception in callback protocol.connection_lost()\nprotocol: <__main__.Fails object at 0x...>\n"
-         "transport: <TcpTransport closing fd=N read=idle write=<idle, bufsize=0>>\n"),
-        ("the same", r"^Exception in callback \w+\._read_ready.*\nhandle.*\nsource_traceback.*\n(?:  .*\n)+",
-         "Exception in callback protocol.datagram_received()\nprotocol: <__main__.FailsDatagram object at 0x...>\n"
-         "transport: <DatagramEndpoint fd=N read=polling write=<idle, bufsize=0>>\n"),
+        (
+            "there is no Handle: the protocol and the connection are named instead",
+            r"^Exception in callback Fails\.connection_made.*\nhandle.*\nsource_traceback.*\n(?:  .*\n)+",
+            "Exception in callback protocol.connection_made()\nprotocol: <__main__.Fails object at 0x...>\n"
+            "transport: <TcpTransport fd=N read=idle write=<idle, bufsize=0>>\n",
+        ),
+        (
+            "the same",
+            r"^Exception in callback \w+\._call_connection_lost.*\nhandle.*\nsource_traceback.*\n(?:  .*\n)+",
+            "Exception in callback protocol.connection_lost()\nprotocol: <__main__.Fails object at 0x...>\n"
+            "transport: <TcpTransport closing fd=N read=idle write=<idle, bufsize=0>>\n",
+        ),
+        (
+            "the same",
+            r"^Exception in callback \w+\._read_ready.*\nhandle.*\nsource_traceback.*\n(?:  .*\n)+",
+            "Exception in callback protocol.datagram_received()\nprotocol: <__main__.FailsDatagram object at 0x...>\n"
+            "transport: <DatagramEndpoint fd=N read=polling write=<idle, bufsize=0>>\n",
+        ),
         ("the same: where asyncio's transport began to read is in asyncio", r"^handle_traceback: .*\n(?:  .*\n)+", ""),
         ("reading has ended by then", r"(protocol.eof_received.*\nprotocol.*\n.*)read=polling", r"\1read=idle"),
     ],
     "left_open": [
-        ("a transport has no socket object of its own that could warn", r"^ResourceWarning: unclosed <socket.*(raddr=|family=1).*\n", ""),
-        ("asyncio closes the other end without a word when this one is", r"^# unix\n(.*made by ).*\n", r"# unix\n\1SOMEBODY\n\1SOMEBODY\n"),
+        (
+            "a transport has no socket object of its own that could warn",
+            r"^ResourceWarning: unclosed <socket.*(raddr=|family=1).*\n",
+            "",
+        ),
+        (
+            "asyncio closes the other end without a word when this one is",
+            r"^# unix\n(.*made by ).*\n",
+            r"# unix\n\1SOMEBODY\n\1SOMEBODY\n",
+        ),
         ("the state they were in", r"(PipeTransport fd=N) idle( bufsize=0)?", r"\1 open"),
         ("those in C know where they were made, on every Python", r"made by None", "made by SOMEBODY"),
     ],
     "log": [
         ("it was raised in C, where there are no frames", r"^Traceback.*\n(?=ConnectionResetError)", ""),
         ("there is no selector", r"^.*Using selector.*\n", ""),
-        ("what a transport shows of its socket", r"(got a new connection .*)<socket\.socket", r"\1<asyncio.TransportSocket"),
+        (
+            "what a transport shows of its socket",
+            r"(got a new connection .*)<socket\.socket",
+            r"\1<asyncio.TransportSocket",
+        ),
         ("reading has ended by then", r"read=polling(.* received EOF| .*Fatal read error)", r"read=idle\1"),
         ("the same", r"polling> was closed by peer", "idle> was closed by peer"),
-        ("a Unix server is one, too", r"^# unix server\n",
-         "# unix server\nINFO:asyncio:<Server sockets=(<asyncio.TransportSocket fd=N, family=1, type=1, proto=0, "
-         "laddr=/tmp/FOLDER/socket>,)> is serving\n"),
+        (
+            "a Unix server is one, too",
+            r"^# unix server\n",
+            "# unix server\nINFO:asyncio:<Server sockets=(<asyncio.TransportSocket fd=N, family=1, type=1, proto=0, "
+            "laddr=/tmp/FOLDER/socket>,)> is serving\n",
+        ),
         ("it reads from the first moment on", r"(endpoint .* created: .*)read=idle", r"\1read=polling"),
     ],
     "slow_protocols": [
-        ("names the method that was slow and the connection, where asyncio names a method of its own",
-         r"<Handle TcpTransport\._read_ready\(\) created at LIBRARY>",
-         "Slow.data_received() of <TcpTransport fd=N read=polling write=<idle, bufsize=0>>"),
-        ("the same", r"<Handle cancelled TcpTransport\._read_ready\(\) created at LIBRARY>",
-         "Slow.eof_received() of <TcpTransport fd=N read=idle write=<idle, bufsize=0>>"),
-        ("the same", r"<Handle TcpTransport\._call_connection_lost\(None\) created at LIBRARY>",
-         "Slow.connection_lost() of <TcpTransport closing fd=N read=idle write=<idle, bufsize=0>>"),
-        ("the same", r"<Handle DatagramEndpoint\._read_ready\(\) created at LIBRARY>",
-         "SlowDatagrams.datagram_received() of <DatagramEndpoint fd=N read=polling write=<idle, bufsize=0>>"),
+        (
+            "names the method that was slow and the connection, where asyncio names a method of its own",
+            r"<Handle TcpTransport\._read_ready\(\) created at LIBRARY>",
+            "Slow.data_received() of <TcpTransport fd=N read=polling write=<idle, bufsize=0>>",
+        ),
+        (
+            "the same",
+            r"<Handle cancelled TcpTransport\._read_ready\(\) created at LIBRARY>",
+            "Slow.eof_received() of <TcpTransport fd=N read=idle write=<idle, bufsize=0>>",
+        ),
+        (
+            "the same",
+            r"<Handle TcpTransport\._call_connection_lost\(None\) created at LIBRARY>",
+            "Slow.connection_lost() of <TcpTransport closing fd=N read=idle write=<idle, bufsize=0>>",
+        ),
+        (
+            "the same",
+            r"<Handle DatagramEndpoint\._read_ready\(\) created at LIBRARY>",
+            "SlowDatagrams.datagram_received() of <DatagramEndpoint fd=N read=polling write=<idle, bufsize=0>>",
+        ),
     ],
     "switches": [
         ("get_debug() is a bool", r"^0\n1\n", "False\nTrue\n"),
