@@ -129,7 +129,7 @@ def same(theirs: str, ours: str) -> bool:
 def differences(theirs: str, ours: str) -> list[str]:
     a, b = theirs.splitlines(), ours.splitlines()
     if len(a) == len(b):
-        a = [ours if same(theirs, ours) else theirs for theirs, ours in zip(a, b)]
+        a = [ours if same(theirs, ours) else theirs for theirs, ours in zip(a, b, strict=True)]
     return list(difflib.unified_diff(a, b, "asyncio", "corolla", lineterm=""))
 
 

@@ -15,9 +15,12 @@ def schedules(loop):
     loop.call_soon(fails, 1)
 
 
+def turn():
+    return asyncio.sleep(0.001)
+
+
 async def main():
     loop = asyncio.get_running_loop()
-    turn = lambda: asyncio.sleep(0.001)
     schedules(loop)
     await turn()
     loop.call_later(0, fails, "later")

@@ -8,6 +8,10 @@ import socket
 import time
 
 
+def be_slow():
+    time.sleep(0.2)
+
+
 def slow(*args):
     time.sleep(0.2)
 
@@ -18,29 +22,32 @@ class Named:
 
 
 async def slow_at_first():
-    time.sleep(0.2)
+    be_slow()
     await asyncio.sleep(0)
 
 
 async def slow_after_a_sleep():
     await asyncio.sleep(0.001)
-    time.sleep(0.2)
+    be_slow()
 
 
 async def slow_after_a_yield():
     await asyncio.sleep(0)
-    time.sleep(0.2)
+    be_slow()
 
 
 async def slow_after_a_future(future):
     await future
-    time.sleep(0.2)
+    be_slow()
+
+
+def turn():
+    return asyncio.sleep(0.001)
 
 
 async def main():
     loop = asyncio.get_running_loop()
     loop.slow_callback_duration = 0.15
-    turn = lambda: asyncio.sleep(0.001)
 
     loop.call_soon(slow)
     await turn()

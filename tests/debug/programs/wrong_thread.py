@@ -68,7 +68,7 @@ async def main():
         try:
             loop.create_task(coro)
         except RuntimeError as error:
-            raise error.with_traceback(None)  # the frames of asyncio's would keep the task
+            raise error.with_traceback(None) from None  # the frames of asyncio's would keep the task
         finally:
             coro.close()
 
