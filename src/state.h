@@ -31,6 +31,9 @@
     X(_drain_helper)             \
     X(_get_close_waiter)         \
     X(_replace_transport)        \
+    X(_start_tls_compatible)     \
+    X(_stream_reader)            \
+    X(_buffer)                   \
     X(add_done_callback)         \
     X(remove_done_callback)      \
     X(call_at)                   \

@@ -18,6 +18,7 @@ static const corolla_signature signature = {"connect_accepted_socket", names, 2,
 typedef struct {
     PyObject *loop;            /* owned */
     PyObject *args[ARGUMENTS]; /* owned, each; NULL where nothing was given, or None for an option */
+    endpoint_tls tls;          /* owned */
     endpoint_link link;        /* owned */
 } AcceptedState;
 
@@ -29,6 +30,7 @@ accepted_traverse(void *data, visitproc visit, void *arg)
     for (int i = 0; i < ARGUMENTS; i++) {
         Py_VISIT(st->args[i]);
     }
+    Py_VISIT(st->tls.context);
     return endpoint_link_traverse(&st->link, visit, arg);
 }
 
@@ -40,6 +42,7 @@ accepted_clear(void *data)
     for (int i = 0; i < ARGUMENTS; i++) {
         Py_CLEAR(st->args[i]);
     }
+    Py_CLEAR(st->tls.context);
     endpoint_link_clear(&st->link);
 }
 
@@ -54,12 +57,12 @@ begin(AcceptedState *st)
     if (ssl < 0 || endpoint_refuse_ssl_socket(args[SOCK]) < 0) {
         return -1;
     }
-    if (ssl > 0) {
-        endpoint_refuse_ssl("connect_accepted_socket");
+    if (ssl > 0 && endpoint_tls_parse(&st->tls, st->loop, args[SSL], true, NULL, args[HANDSHAKE_TIMEOUT],
+                                      args[SHUTDOWN_TIMEOUT]) < 0) {
         return -1;
     }
     int fd = endpoint_take_socket(st->loop, args[SOCK]);
-    return fd < 0 ? -1 : endpoint_link_make(&st->link, st->loop, args[FACTORY], args[SOCK], fd);
+    return fd < 0 ? -1 : endpoint_link_make(&st->link, st->loop, args[FACTORY], args[SOCK], fd, &st->tls);
 }
 
 static void

@@ -51,6 +51,7 @@ typedef struct {
     PyObject *pending;         /* owned: the look-up that is awaited, or its result */
     connect_attempts attempts; /* owned */
     PyObject *waiter;          /* owned: the future of the attempts */
+    endpoint_tls tls;          /* owned */
     endpoint_link link;        /* owned */
     corolla_connector connector;
     corolla_guest guest; /* while the connector is at work; holds waiter, and so whoever awaits it */
@@ -73,6 +74,7 @@ connect_traverse(void *data, visitproc visit, void *arg)
     Py_VISIT(st->attempts.infos);
     Py_VISIT(st->attempts.local_infos);
     Py_VISIT(st->waiter);
+    Py_VISIT(st->tls.context);
     return endpoint_link_traverse(&st->link, visit, arg);
 }
 
@@ -94,6 +96,7 @@ connect_clear(void *data)
     }
     Py_CLEAR(st->pending);
     Py_CLEAR(st->waiter);
+    Py_CLEAR(st->tls.context);
     endpoint_link_clear(&st->link);
 }
 
@@ -112,7 +115,11 @@ check_ssl_arguments(PyObject **args)
     if (named == 0) {
         PyErr_SetString(PyExc_ValueError, "You must set server_hostname when using ssl without a host");
     }
-    return named > 0 ? 1 : -1;
+    if (named <= 0) {
+        return -1;
+    }
+    args[SERVER_HOSTNAME] = Py_NewRef(args[HOST]);
+    return 1;
 }
 
 static int
@@ -135,8 +142,8 @@ check_arguments(ConnectState *st)
     if (args[SOCK] != NULL && endpoint_check_stream(args[SOCK]) < 0) {
         return -1;
     }
-    if (ssl > 0) {
-        endpoint_refuse_ssl("create_connection");
+    if (ssl > 0 && endpoint_tls_parse(&st->tls, st->loop, args[SSL], false, args[SERVER_HOSTNAME],
+                                      args[HANDSHAKE_TIMEOUT], args[SHUTDOWN_TIMEOUT]) < 0) {
         return -1;
     }
     int all_errors = args[ALL_ERRORS] == NULL ? 0 : PyObject_IsTrue(args[ALL_ERRORS]);
@@ -272,7 +279,7 @@ make_transport(ConnectState *st)
     bool ours = st->fd_valid;
     PyObject *sock = ours ? NULL : st->args[SOCK];
     int fd = ours ? st->fd : endpoint_take_socket(st->loop, sock);
-    if (fd < 0 || endpoint_link_make(&st->link, st->loop, st->args[FACTORY], sock, fd) < 0) {
+    if (fd < 0 || endpoint_link_make(&st->link, st->loop, st->args[FACTORY], sock, fd, &st->tls) < 0) {
         return -1;
     }
     st->fd_valid = false; /* the transport's now */

@@ -116,10 +116,17 @@ endpoint_check_ssl_options(PyObject *ssl, PyObject *server_hostname, PyObject *h
     return 0;
 }
 
-void
-endpoint_refuse_ssl(const char *method)
+int
+endpoint_tls_parse(endpoint_tls *tls, PyObject *loop, PyObject *ssl, bool server_side, PyObject *server_hostname,
+                   PyObject *handshake_timeout, PyObject *shutdown_timeout)
 {
-    PyErr_Format(PyExc_NotImplementedError, "%s() with ssl is not implemented yet", method);
+    /* An empty name asks for no check of the name. */
+    int named = server_hostname == NULL ? 0 : PyObject_IsTrue(server_hostname);
+    if (named < 0) {
+        return -1;
+    }
+    return corolla_tls_parse(loop_core(loop)->state, ssl, server_side, named ? server_hostname : NULL,
+                             handshake_timeout, shutdown_timeout, &tls->options, &tls->context);
 }
 
 static int
@@ -174,8 +181,22 @@ endpoint_take_socket(PyObject *loop, PyObject *sock)
     return fd;
 }
 
+/* Makes link->tls, which is to be the protocol of the socket's transport. 0 or -1. */
+static int
+make_tls(endpoint_link *link, corolla_core *core, const endpoint_tls *tls, PyObject *context)
+{
+    corolla_tls_options options = tls->options;
+    options.call_made = true;
+    options.protocol = link->protocol;
+    options.context = context;
+    options.waiter = link->waiter;
+    link->tls = corolla_tls_new(core, &options);
+    return link->tls == NULL ? -1 : 0;
+}
+
 int
-endpoint_link_make(endpoint_link *link, PyObject *loop, PyObject *factory, PyObject *sock, int fd)
+endpoint_link_make(endpoint_link *link, PyObject *loop, PyObject *factory, PyObject *sock, int fd,
+                   const endpoint_tls *tls)
 {
     corolla_core *core = loop_core(loop);
     PyObject *context = NULL;
@@ -186,16 +207,26 @@ endpoint_link_make(endpoint_link *link, PyObject *loop, PyObject *factory, PyObj
     if (context == NULL) {
         return -1;
     }
-    corolla_tcp_options options = {
-        .fd = fd,
-        .sock = sock,
-        .protocol = link->protocol,
-        .context = context,
-        .waiter = link->waiter,
-    };
-    link->transport = corolla_tcp_new(core, &options);
+    bool secured = tls->context != NULL;
+    PyObject *transport = NULL;
+    if (!secured || make_tls(link, core, tls, context) == 0) {
+        corolla_tcp_options options = {
+            .fd = fd,
+            .sock = sock,
+            .protocol = secured ? link->tls : link->protocol,
+            .context = context,
+            .waiter = secured ? NULL : link->waiter, /* TLS tells it when the handshake is over */
+        };
+        transport = corolla_tcp_new(core, &options);
+    }
     Py_DECREF(context);
-    return link->transport == NULL ? -1 : 0;
+    if (transport == NULL || !secured) {
+        link->transport = transport;
+        return transport == NULL ? -1 : 0;
+    }
+    Py_DECREF(transport); /* the loop and its TLS hold it */
+    link->transport = Py_NewRef(corolla_tls_transport(link->tls));
+    return 0;
 }
 
 int
@@ -203,6 +234,7 @@ endpoint_link_traverse(endpoint_link *link, visitproc visit, void *arg)
 {
     Py_VISIT(link->protocol);
     Py_VISIT(link->transport);
+    Py_VISIT(link->tls);
     Py_VISIT(link->waiter);
     return 0;
 }
@@ -212,6 +244,7 @@ endpoint_link_clear(endpoint_link *link)
 {
     Py_CLEAR(link->protocol);
     Py_CLEAR(link->transport);
+    Py_CLEAR(link->tls);
     Py_CLEAR(link->waiter);
 }
 
@@ -219,7 +252,12 @@ corolla_step
 endpoint_link_return(corolla_coro *co, endpoint_link *link, PyObject *value)
 {
     if (value == NULL) {
-        corolla_tcp_discard(link->transport);
+        if (link->tls != NULL) {
+            corolla_tls_discard(link->tls);
+        }
+        else {
+            corolla_tcp_discard(link->transport);
+        }
         return COROLLA_RAISE;
     }
     return corolla_return(co, PyTuple_Pack(2, link->transport, link->protocol));

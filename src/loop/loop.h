@@ -66,7 +66,7 @@ extern PyMethodDef corolla_loop_accepted_methods[];     /* accepted.c: connect_a
 extern PyMethodDef corolla_loop_pipe_methods[];         /* pipes.c: connect_read_pipe connect_write_pipe */
 extern PyMethodDef corolla_loop_datagram_methods[];     /* datagram.c: create_datagram_endpoint */
 extern PyMethodDef corolla_loop_subprocess_methods[];   /* subprocess.c: subprocess_exec subprocess_shell */
-extern PyMethodDef corolla_loop_later_methods[];        /* later.c: what is not there yet raises NotImplementedError */
+extern PyMethodDef corolla_loop_start_tls_methods[];    /* start_tls.c */
 
 /* Each file's part of close(), tp_traverse and tp_clear, harmless twice. The close parts run in this order, all
  * before corolla_reactor_close(). */

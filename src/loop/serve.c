@@ -50,6 +50,7 @@ typedef struct {
     PyObject *infos;           /* owned: dict, as an ordered set of address infos */
     PyObject *sockets;         /* owned: list */
     PyObject *server;          /* owned */
+    endpoint_tls tls;          /* owned */
     Py_ssize_t at;             /* in hosts */
     int family, flags, backlog;
     bool start, reuse_address, reuse_port, keep_alive;
@@ -69,6 +70,7 @@ serve_traverse(void *data, visitproc visit, void *arg)
     Py_VISIT(st->infos);
     Py_VISIT(st->sockets);
     Py_VISIT(st->server);
+    Py_VISIT(st->tls.context);
     return 0;
 }
 
@@ -85,6 +87,7 @@ serve_clear(void *data)
     Py_CLEAR(st->infos);
     Py_CLEAR(st->sockets);
     Py_CLEAR(st->server);
+    Py_CLEAR(st->tls.context);
 }
 
 /* ---- Arguments ----------------------------------------------------------------------------- */
@@ -120,8 +123,8 @@ check_arguments(ServeState *st)
     if (args[SOCK] != NULL && endpoint_check_stream(args[SOCK]) < 0) {
         return -1;
     }
-    if (args[SSL] != NULL) {
-        endpoint_refuse_ssl("create_server");
+    if (args[SSL] != NULL && endpoint_tls_parse(&st->tls, st->loop, args[SSL], true, NULL, args[HANDSHAKE_TIMEOUT],
+                                                args[SHUTDOWN_TIMEOUT]) < 0) {
         return -1;
     }
     if (endpoint_parse_int(args[FAMILY], AF_UNSPEC, &st->family) < 0 ||
@@ -400,7 +403,8 @@ make_server(ServeState *st)
             goto fail;
         }
     }
-    st->server = corolla_server_new(loop_core(st->loop), Py_NewRef(st->sockets), st->args[FACTORY], st->backlog);
+    st->server = corolla_server_new(loop_core(st->loop), Py_NewRef(st->sockets), st->args[FACTORY], st->backlog,
+                                    endpoint_tls_options(&st->tls));
     if (st->server != NULL && (!st->start || corolla_server_start(st->server) == 0)) {
         return 0;
     }

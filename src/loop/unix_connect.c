@@ -29,6 +29,7 @@ typedef struct {
     PyObject *loop;            /* owned */
     PyObject *args[ARGUMENTS]; /* owned, each; NULL where nothing or None was given */
     PyObject *waiter;          /* owned: done when it is time to try again */
+    endpoint_tls tls;          /* owned */
     endpoint_link link;        /* owned */
     struct sockaddr_storage addr;
     socklen_t addrlen;
@@ -48,6 +49,7 @@ unix_traverse(void *data, visitproc visit, void *arg)
         Py_VISIT(st->args[i]);
     }
     Py_VISIT(st->waiter);
+    Py_VISIT(st->tls.context);
     return endpoint_link_traverse(&st->link, visit, arg);
 }
 
@@ -77,6 +79,7 @@ unix_clear(void *data)
         Py_CLEAR(st->args[i]);
     }
     Py_CLEAR(st->waiter);
+    Py_CLEAR(st->tls.context);
     endpoint_link_clear(&st->link);
 }
 
@@ -124,11 +127,11 @@ check_arguments(UnixState *st)
     else if (endpoint_check_unix_stream(args[SOCK]) < 0) {
         return -1;
     }
-    if (ssl > 0) {
-        endpoint_refuse_ssl("create_unix_connection");
-        return -1;
+    if (ssl == 0) {
+        return 0;
     }
-    return 0;
+    return endpoint_tls_parse(&st->tls, st->loop, args[SSL], false, args[SERVER_HOSTNAME], args[HANDSHAKE_TIMEOUT],
+                              args[SHUTDOWN_TIMEOUT]);
 }
 
 /* ---- Connecting ------------------------------------------------------------------------------ */
@@ -218,7 +221,7 @@ make_transport(UnixState *st)
     bool ours = st->fd_valid;
     PyObject *sock = ours ? NULL : st->args[SOCK];
     int fd = ours ? st->fd : endpoint_take_socket(st->loop, sock);
-    if (fd < 0 || endpoint_link_make(&st->link, st->loop, st->args[FACTORY], sock, fd) < 0) {
+    if (fd < 0 || endpoint_link_make(&st->link, st->loop, st->args[FACTORY], sock, fd, &st->tls) < 0) {
         return -1;
     }
     st->fd_valid = false; /* the transport's now */

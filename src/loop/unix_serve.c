@@ -29,6 +29,7 @@ typedef struct {
     PyObject *args[ARGUMENTS]; /* owned, each; NULL where nothing or None was given */
     PyObject *sock;            /* owned: the caller's, or ours while made */
     PyObject *server;          /* owned */
+    endpoint_tls tls;          /* owned */
     int backlog;
     bool start, cleanup;
     bool made; /* sock is ours to close, as long as there is no server over it */
@@ -44,6 +45,7 @@ serve_traverse(void *data, visitproc visit, void *arg)
     }
     Py_VISIT(st->sock);
     Py_VISIT(st->server);
+    Py_VISIT(st->tls.context);
     return 0;
 }
 
@@ -57,6 +59,7 @@ serve_clear(void *data)
     }
     Py_CLEAR(st->sock);
     Py_CLEAR(st->server);
+    Py_CLEAR(st->tls.context);
 }
 
 /* ---- Arguments ----------------------------------------------------------------------------- */
@@ -95,8 +98,8 @@ check_arguments(ServeState *st)
     if (ssl < 0 || check_place(args) < 0) {
         return -1;
     }
-    if (ssl > 0) {
-        endpoint_refuse_ssl("create_unix_server");
+    if (ssl > 0 && endpoint_tls_parse(&st->tls, st->loop, args[SSL], true, NULL, args[HANDSHAKE_TIMEOUT],
+                                      args[SHUTDOWN_TIMEOUT]) < 0) {
         return -1;
     }
     if (endpoint_parse_int(args[BACKLOG], 100, &st->backlog) < 0 ||
@@ -212,7 +215,8 @@ make_server(ServeState *st)
         return -1;
     }
     PyList_SET_ITEM(sockets, 0, Py_NewRef(st->sock));
-    st->server = corolla_server_new(loop_core(st->loop), sockets, st->args[FACTORY], st->backlog);
+    st->server = corolla_server_new(loop_core(st->loop), sockets, st->args[FACTORY], st->backlog,
+                                    endpoint_tls_options(&st->tls));
     if (st->server == NULL || (st->cleanup && corolla_server_own_path(st->server, st->sock) < 0)) {
         return -1;
     }

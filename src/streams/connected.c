@@ -106,6 +106,10 @@ protocol_learn_tls(StreamProtocol *protocol, PyObject *transport)
         protocol->over_tls = false;
         return 0;
     }
+    if (corolla_tls_check(state, transport)) {
+        protocol->over_tls = true;
+        return 0;
+    }
     PyObject *context = PyObject_CallMethodOneArg(transport, state->s.get_extra_info, state->s.sslcontext);
     if (context == NULL) {
         return -1;

@@ -243,6 +243,16 @@ protocol_replace_transport(PyObject *self, PyObject *transport)
     return protocol_learn_tls(protocol, transport) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* What asyncio's StreamWriter calls up to 3.12. */
+static PyObject *
+protocol_replace_writer(PyObject *self, PyObject *writer)
+{
+    PyObject *transport = PyObject_GetAttrString(writer, "transport");
+    PyObject *done = transport == NULL ? NULL : protocol_replace_transport(self, transport);
+    Py_XDECREF(transport);
+    return done;
+}
+
 static PyObject *
 get_stream_reader(PyObject *self, void *unused)
 {
@@ -268,6 +278,7 @@ static PyMethodDef protocol_methods[] = {
     {"eof_received", protocol_eof_received, METH_NOARGS, eof_doc},
     {"_get_close_waiter", protocol_get_close_waiter, METH_O, NULL},
     {"_replace_transport", protocol_replace_transport, METH_O, NULL},
+    {"_replace_writer", protocol_replace_writer, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

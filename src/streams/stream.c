@@ -168,10 +168,6 @@ PyDoc_STRVAR(can_write_eof_doc, "can_write_eof($self, /)\n--\n\nReturn whether t
 PyDoc_STRVAR(extra_doc,
              "get_extra_info($self, /, name, default=None)\n--\n\n"
              "What the transport knows under that name. Specified by asyncio.BaseTransport.get_extra_info().");
-PyDoc_STRVAR(start_tls_doc, "start_tls($self, /, sslcontext, *, server_hostname=None, ssl_handshake_timeout=None,\n"
-                            "          ssl_shutdown_timeout=None)\n--\n\n"
-                            "Coroutine: go on over TLS, with an ssl.SSLContext. The timeouts are seconds.\n\n"
-                            "Specified by asyncio.StreamWriter.start_tls().");
 
 static PyMethodDef stream_methods[] = {
     {"abort", stream_abort, METH_NOARGS, abort_doc},
@@ -180,7 +176,6 @@ static PyMethodDef stream_methods[] = {
     {"is_server_side", stream_is_server_side, METH_NOARGS, server_side_doc},
     {"can_write_eof", writer_can_write_eof, METH_NOARGS, can_write_eof_doc},
     {"get_extra_info", (PyCFunction)(void (*)(void))writer_get_extra_info, METH_FASTCALL | METH_KEYWORDS, extra_doc},
-    {"start_tls", (PyCFunction)(void (*)(void))writer_start_tls, METH_FASTCALL | METH_KEYWORDS, start_tls_doc},
     {"__aenter__", stream_aenter, METH_NOARGS, NULL},
     {"__aexit__", (PyCFunction)(void (*)(void))stream_aexit, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
@@ -235,7 +230,8 @@ stream_init(PyObject *module, corolla_state *state)
 {
     state->stream_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &stream_spec, NULL);
     if (state->stream_type == NULL || corolla_add_methods(state->stream_type, stream_read_methods) < 0 ||
-        corolla_add_methods(state->stream_type, stream_write_methods) < 0) {
+        corolla_add_methods(state->stream_type, stream_write_methods) < 0 ||
+        corolla_add_methods(state->stream_type, stream_tls_methods) < 0) {
         return -1;
     }
     return PyModule_AddType(module, state->stream_type);

@@ -30,6 +30,10 @@ PyObject *stream_closing(PyObject *self, bool abort);
 
 extern PyMethodDef stream_read_methods[];  /* stream_read.c */
 extern PyMethodDef stream_write_methods[]; /* stream_write.c */
+extern PyMethodDef stream_tls_methods[];   /* start_tls.c */
+/* Sets stream->writing, which is the caller's to unset. 0, or -1 with RuntimeError while somebody else writes,
+ * ConnectionResetError once it is closing ...; stream_write.c */
+int stream_begin_writing(Stream *stream, const char *function);
 
 int stream_init(PyObject *module, corolla_state *state);
 

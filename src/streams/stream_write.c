@@ -39,11 +39,9 @@ write_clear(void *data)
     Py_CLEAR(st->waiter);
 }
 
-/* Nobody else may write until this coroutine has ended. 0 or -1. */
-static int
-begin_writing(WriteState *st, const char *function)
+int
+stream_begin_writing(Stream *stream, const char *function)
 {
-    Stream *stream = st->stream;
     if (stream_check(stream, STREAM_WRITE) < 0) {
         return -1;
     }
@@ -61,7 +59,18 @@ begin_writing(WriteState *st, const char *function)
     if (closing != 0) {
         return -1;
     }
-    stream->writing = st->writing = true;
+    stream->writing = true;
+    return 0;
+}
+
+/* Nobody else may write until this coroutine has ended. 0 or -1. */
+static int
+begin_writing(WriteState *st, const char *function)
+{
+    if (stream_begin_writing(st->stream, function) < 0) {
+        return -1;
+    }
+    st->writing = true;
     return 0;
 }
 

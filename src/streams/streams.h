@@ -170,7 +170,6 @@ int writer_check_reader(StreamWriter *writer);         /* raises the reader's ex
 /* What drain() waits for: as protocol_drain(), of whatever protocol; *waiter is an awaitable. */
 int writer_begin_drain(StreamWriter *writer, PyObject **waiter);
 int writer_begin_end(StreamWriter *writer, PyObject **waiter); /* the same for the end of the connection */
-int writer_is_server_side(StreamWriter *writer); /* whether this end accepted the connection: 1, 0 or -1 */
 /* What Stream, which begins as a StreamWriter does, has of it. */
 int writer_traverse(PyObject *self, visitproc visit, void *arg);
 int writer_clear(PyObject *self);
@@ -179,8 +178,16 @@ void writer_dealloc(PyObject *self);
 PyObject *writer_is_closing(PyObject *self, PyObject *unused);
 PyObject *writer_can_write_eof(PyObject *self, PyObject *unused);
 PyObject *writer_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
-PyObject *writer_start_tls(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *writer_drain(PyObject *self, PyObject *unused);
 extern PyMethodDef writer_async_methods[]; /* writer_async.c */
+
+/* ---- TLS: start_tls.c ------------------------------------------------------------------------- */
+
+extern PyMethodDef writer_tls_methods[];
+/* A protocol's connection is being upgraded to TLS, transport being what its reader is to pause from now on. What the reader
+ * (ours or asyncio's) holds unread is taken away from it: a bytes object in *unread (new reference), or NULL. 0 or -1. Nothing
+ * happens for a protocol that has no reader. */
+int stream_hand_over(corolla_state *state, PyObject *protocol, PyObject *transport, PyObject **unread);
 
 /* ---- The room -------------------------------------------------------------------------------- */
 

@@ -350,7 +350,8 @@ int
 writer_init(PyObject *module, corolla_state *state)
 {
     state->stream_writer_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &writer_spec, NULL);
-    if (state->stream_writer_type == NULL || corolla_add_methods(state->stream_writer_type, writer_async_methods) < 0) {
+    if (state->stream_writer_type == NULL || corolla_add_methods(state->stream_writer_type, writer_async_methods) < 0 ||
+        corolla_add_methods(state->stream_writer_type, writer_tls_methods) < 0) {
         return -1;
     }
     return PyModule_AddType(module, state->stream_writer_type);

@@ -1,4 +1,4 @@
-/* The coroutines of StreamWriter: drain, wait_closed, start_tls. */
+/* The coroutines of StreamWriter: drain, wait_closed. */
 #include "process.h"
 
 /* ---- drain() ------------------------------------------------------------------------------- */
@@ -135,7 +135,7 @@ static const corolla_coro_spec drain_spec = {
     .clear = state_clear,
 };
 
-static PyObject *
+PyObject *
 writer_drain(PyObject *self, PyObject *unused)
 {
     return new_coroutine(self, &drain_spec);
@@ -201,154 +201,6 @@ writer_wait_closed(PyObject *self, PyObject *unused)
     return new_coroutine(self, &wait_closed_spec);
 }
 
-/* ---- start_tls() ------------------------------------------------------------------------------- */
-
-typedef struct {
-    StreamWriter *writer; /* owned */
-    PyObject *waiter;     /* owned: what is awaited */
-    PyObject *options[4]; /* owned, or NULL: sslcontext and the keyword arguments */
-} TlsState;
-
-static int
-tls_traverse(void *data, visitproc visit, void *arg)
-{
-    TlsState *st = data;
-    Py_VISIT(st->writer);
-    Py_VISIT(st->waiter);
-    for (int i = 0; i < 4; i++) {
-        Py_VISIT(st->options[i]);
-    }
-    return 0;
-}
-
-static void
-tls_clear(void *data)
-{
-    TlsState *st = data;
-    Py_CLEAR(st->writer);
-    Py_CLEAR(st->waiter);
-    for (int i = 0; i < 4; i++) {
-        Py_CLEAR(st->options[i]);
-    }
-}
-
-static const char *const tls_names[] = {"sslcontext", "server_hostname", "ssl_handshake_timeout",
-                                        "ssl_shutdown_timeout", NULL};
-
-int
-writer_is_server_side(StreamWriter *writer)
-{
-    if (protocol_is_plain(writer->state, writer->protocol)) {
-        StreamProtocol *protocol = (StreamProtocol *)writer->protocol;
-        return protocol->connected_cb != NULL || protocol->acceptor != NULL;
-    }
-    PyObject *callback = PyObject_GetAttr(writer->protocol, writer->state->s._client_connected_cb);
-    int server_side = callback == NULL ? -1 : callback != Py_None;
-    Py_XDECREF(callback);
-    return server_side;
-}
-
-/* loop.start_tls(transport, protocol, sslcontext, ...): the coroutine, new reference or NULL. */
-static PyObject *
-call_start_tls(TlsState *st)
-{
-    StreamWriter *writer = st->writer;
-    int server_side = writer_is_server_side(writer);
-    PyObject *method = NULL, *args = NULL, *kwargs = NULL, *coro = NULL;
-    if (server_side < 0) {
-        return NULL;
-    }
-    method = PyObject_GetAttr(writer->loop, writer->state->s.start_tls);
-    args = method == NULL ? NULL : PyTuple_Pack(3, writer->transport, writer->protocol, st->options[0]);
-    kwargs = args == NULL ? NULL : Py_BuildValue("{s:O}", "server_side", server_side ? Py_True : Py_False);
-    if (kwargs == NULL) {
-        goto fail;
-    }
-    for (int i = 1; i < 4; i++) {
-        PyObject *option = st->options[i] != NULL ? st->options[i] : Py_None;
-        if (PyDict_SetItemString(kwargs, tls_names[i], option) < 0) {
-            goto fail;
-        }
-    }
-    coro = PyObject_Call(method, args, kwargs);
-fail:
-    Py_XDECREF(method);
-    Py_XDECREF(args);
-    Py_XDECREF(kwargs);
-    return coro;
-}
-
-/* The connection goes on over that transport. 0 or -1. */
-static int
-replace_transport(StreamWriter *writer, PyObject *transport)
-{
-    Py_XSETREF(writer->transport, Py_NewRef(transport));
-    PyObject *protocol = Py_NewRef(writer->protocol);
-    PyObject *done = PyObject_CallMethodOneArg(protocol, writer->state->s._replace_transport, transport);
-    Py_DECREF(protocol);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
-static corolla_step
-start_tls_step(corolla_coro *co, PyObject *value)
-{
-    TlsState *st = corolla_coro_state(co);
-
-    COROLLA_BEGIN(co);
-
-    if (writer_check(st->writer) < 0) {
-        return COROLLA_RAISE;
-    }
-    st->waiter = new_coroutine((PyObject *)st->writer, &drain_spec);
-    if (st->waiter == NULL) {
-        return COROLLA_RAISE;
-    }
-    COROLLA_AWAIT(co, st->waiter);
-    if (value == NULL || writer_check(st->writer) < 0) {
-        return COROLLA_RAISE;
-    }
-    Py_XSETREF(st->waiter, call_start_tls(st));
-    if (st->waiter == NULL) {
-        return COROLLA_RAISE;
-    }
-    COROLLA_AWAIT(co, st->waiter);
-    if (value == NULL || writer_check(st->writer) < 0 || replace_transport(st->writer, value) < 0) {
-        return COROLLA_RAISE;
-    }
-    return corolla_return(co, Py_NewRef(Py_None));
-
-    COROLLA_END(co);
-}
-
-static const corolla_coro_spec start_tls_spec = {
-    .name = "start_tls",
-    .qualname = "StreamWriter.start_tls",
-    .size = sizeof(TlsState),
-    .step = start_tls_step,
-    .traverse = tls_traverse,
-    .clear = tls_clear,
-};
-
-PyObject *
-writer_start_tls(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const corolla_signature sig = {"start_tls", tls_names, 1, 1, NULL};
-    PyObject *given[4];
-    if (corolla_unpack(&sig, args, nargs, kwnames, given) < 0) {
-        return NULL;
-    }
-    corolla_coro *co = corolla_coro_new(((StreamWriter *)self)->state, &start_tls_spec);
-    if (co != NULL) {
-        TlsState *st = corolla_coro_state(co);
-        st->writer = (StreamWriter *)Py_NewRef(self);
-        for (int i = 0; i < 4; i++) {
-            st->options[i] = Py_XNewRef(given[i]);
-        }
-    }
-    return (PyObject *)co;
-}
-
 PyDoc_STRVAR(drain_doc,
              "drain($self, /)\n--\n\n"
              "Coroutine: wait until it makes sense to write on.\n\n"
@@ -358,14 +210,9 @@ PyDoc_STRVAR(drain_doc,
 PyDoc_STRVAR(wait_closed_doc, "wait_closed($self, /)\n--\n\n"
                               "Coroutine: wait until the connection is closed. Raises what it was lost with.\n\n"
                               "Specified by asyncio.StreamWriter.wait_closed().");
-PyDoc_STRVAR(start_tls_doc, "start_tls($self, /, sslcontext, *, server_hostname=None, ssl_handshake_timeout=None,\n"
-                            "          ssl_shutdown_timeout=None)\n--\n\n"
-                            "Coroutine: go on over TLS, with an ssl.SSLContext. The timeouts are seconds.\n\n"
-                            "Specified by asyncio.StreamWriter.start_tls().");
 
 PyMethodDef writer_async_methods[] = {
     {"drain", writer_drain, METH_NOARGS, drain_doc},
     {"wait_closed", writer_wait_closed, METH_NOARGS, wait_closed_doc},
-    {"start_tls", (PyCFunction)(void (*)(void))writer_start_tls, METH_FASTCALL | METH_KEYWORDS, start_tls_doc},
     {NULL, NULL, 0, NULL},
 };
