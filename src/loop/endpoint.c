@@ -209,7 +209,11 @@ endpoint_link_make(endpoint_link *link, PyObject *loop, PyObject *factory, PyObj
     }
     bool secured = tls->context != NULL;
     PyObject *transport = NULL;
-    if (!secured || make_tls(link, core, tls, context) == 0) {
+    if (secured && make_tls(link, core, tls, context) == 0) {
+        /* A context of its own, which is never entered when the other one is. */
+        Py_SETREF(context, PyContext_Copy(context));
+    }
+    if (context != NULL && (!secured || link->tls != NULL)) {
         corolla_tcp_options options = {
             .fd = fd,
             .sock = sock,
@@ -219,7 +223,7 @@ endpoint_link_make(endpoint_link *link, PyObject *loop, PyObject *factory, PyObj
         };
         transport = corolla_tcp_new(core, &options);
     }
-    Py_DECREF(context);
+    Py_XDECREF(context);
     if (transport == NULL || !secured) {
         link->transport = transport;
         return transport == NULL ? -1 : 0;

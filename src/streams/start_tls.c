@@ -162,13 +162,32 @@ begin(TlsState *st)
     return st->waiter == NULL ? -1 : 0;
 }
 
+/* Our loop gives the handshake what is unread. Another one would leave it where the application takes it for a part of the
+ * session, with whatever an attacker has put there. 0 or -1. */
+static int
+check_unread(StreamWriter *writer)
+{
+    corolla_state *state = writer->state;
+    PyObject *reader = writer->reader;
+    if (corolla_core_of(state, writer->loop) != NULL || reader == NULL ||
+        !PyObject_TypeCheck(reader, state->stream_reader_type)) {
+        return 0;
+    }
+    size_t unread = buffer_len(&((StreamReader *)reader)->buffer);
+    if (unread > 0) {
+        PyErr_Format(PyExc_RuntimeError, "start_tls() called with %zu bytes unread, which this loop cannot give to TLS",
+                     unread);
+    }
+    return unread > 0 ? -1 : 0;
+}
+
 /* loop.start_tls(transport, protocol, sslcontext, ...): the coroutine, in st->waiter. 0 or -1. */
 static int
 call_start_tls(TlsState *st)
 {
     StreamWriter *writer = st->writer;
     PyObject *args = NULL, *kwargs = NULL, *coro = NULL;
-    if (writer_check(writer) < 0) {
+    if (writer_check(writer) < 0 || check_unread(writer) < 0) {
         return -1;
     }
     PyObject *method = PyObject_GetAttr(writer->loop, writer->state->s.start_tls);
