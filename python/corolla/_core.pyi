@@ -248,7 +248,7 @@ class EventLoop(asyncio.AbstractEventLoop):
         happy_eyeballs_delay: float | None = None,
         interleave: int | None = None,
         all_errors: bool = False,
-    ) -> tuple[TcpTransport, _ProtocolT]: ...
+    ) -> tuple[asyncio.Transport, _ProtocolT]: ...
     async def create_server(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -277,7 +277,7 @@ class EventLoop(asyncio.AbstractEventLoop):
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> tuple[UnixTransport, _ProtocolT]: ...
+    ) -> tuple[asyncio.Transport, _ProtocolT]: ...
     async def create_unix_server(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -299,7 +299,7 @@ class EventLoop(asyncio.AbstractEventLoop):
         ssl: Any = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> tuple[TcpTransport | UnixTransport, _ProtocolT]: ...
+    ) -> tuple[asyncio.Transport, _ProtocolT]: ...
     async def connect_read_pipe(
         self, protocol_factory: Callable[[], _ProtocolT], pipe: Any
     ) -> tuple[ReadPipeTransport, _ProtocolT]: ...
@@ -331,9 +331,18 @@ class EventLoop(asyncio.AbstractEventLoop):
         allow_broadcast: bool | None = None,
         sock: socket | None = None,
     ) -> tuple[DatagramEndpoint, _ProtocolT]: ...
+    async def start_tls(
+        self,
+        transport: asyncio.BaseTransport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl_module.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> asyncio.Transport: ...
 
-    # Not built yet: raises NotImplementedError.
-    async def start_tls(self, *args: Any, **kwargs: Any) -> Any: ...
     # subprocesses
     async def subprocess_exec(
         self,

@@ -128,10 +128,12 @@ PyDoc_STRVAR(
     "                        ssl_shutdown_timeout=None)\n--\n\n"
     "Wrap a connection that was accepted outside asyncio: a (transport, protocol) pair. A coroutine.\n\n"
     "protocol_factory: called without arguments, for the protocol. sock: a connected stream socket, which is the\n"
-    "transport's from then on; it stays the caller's if this fails before connection_made(). ssl and its\n"
-    "timeouts are not implemented yet.\n\n"
-    "ValueError for what is no stream socket, and for a timeout without ssl; TypeError for an SSLSocket;\n"
-    "RuntimeError if a transport uses the socket. Specified by asyncio.loop.connect_accepted_socket().");
+    "transport's from then on; it stays the caller's if this fails before there is a transport. ssl: an\n"
+    "ssl.SSLContext: the connection is encrypted, this end being the server. ssl_handshake_timeout,\n"
+    "ssl_shutdown_timeout: seconds, 60 and 30 unless given.\n\n"
+    "ValueError for what is no stream socket, for a timeout without ssl or one that is not positive, and for\n"
+    "ssl=True; TypeError for an SSLSocket; RuntimeError if a transport uses the socket; ssl.SSLError and OSError\n"
+    "when the handshake fails. Specified by asyncio.loop.connect_accepted_socket().");
 
 PyMethodDef corolla_loop_accepted_methods[] = {
     {"connect_accepted_socket", (PyCFunction)(void (*)(void))connect_accepted_socket, METH_FASTCALL | METH_KEYWORDS,

@@ -390,7 +390,21 @@ create_connection(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObj
     return (PyObject *)co;
 }
 
-PyDoc_STRVAR(create_connection_doc, "Connect to a TCP server; a (transport, protocol) pair. A coroutine.");
+PyDoc_STRVAR(
+    create_connection_doc,
+    "create_connection($self, protocol_factory, host=None, port=None, *, ssl=None, family=0, proto=0, flags=0,\n"
+    "                  sock=None, local_addr=None, server_hostname=None, ssl_handshake_timeout=None,\n"
+    "                  ssl_shutdown_timeout=None, happy_eyeballs_delay=None, interleave=None, all_errors=False)\n--\n\n"
+    "Connect to a TCP server; a (transport, protocol) pair. A coroutine.\n\n"
+    "protocol_factory: called without arguments, for the protocol. host, port: where to, looked up with family,\n"
+    "proto and flags as by getaddrinfo(). sock: a connected stream socket instead, which is the transport's from\n"
+    "then on. local_addr: a (host, port) to bind to. happy_eyeballs_delay: seconds before the next address is tried\n"
+    "beside the one before. ssl: an ssl.SSLContext, or true for the default one: the connection is encrypted.\n"
+    "server_hostname: str, the name that the server's certificate must hold, instead of host. ssl_handshake_timeout,\n"
+    "ssl_shutdown_timeout: seconds, 60 and 30 unless given. all_errors: raise an ExceptionGroup of what each\n"
+    "address gave.\n\n"
+    "OSError when the connection fails, ssl.SSLError when the handshake does, ConnectionAbortedError when it takes\n"
+    "too long; ValueError for arguments that do not go together. Specified by asyncio.loop.create_connection().");
 
 PyMethodDef corolla_loop_connect_methods[] = {
     {"create_connection", (PyCFunction)(void (*)(void))create_connection, METH_FASTCALL | METH_KEYWORDS,

@@ -522,7 +522,19 @@ create_server(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     return (PyObject *)co;
 }
 
-PyDoc_STRVAR(create_server_doc, "Create a TCP server bound to host and port, or on a socket. A coroutine.");
+PyDoc_STRVAR(
+    create_server_doc,
+    "create_server($self, protocol_factory, host=None, port=None, *, family=0, flags=1, sock=None, backlog=100,\n"
+    "              ssl=None, reuse_address=None, reuse_port=None, keep_alive=None, ssl_handshake_timeout=None,\n"
+    "              ssl_shutdown_timeout=None, start_serving=True)\n--\n\n"
+    "Create a TCP server bound to host and port, or on a socket; a Server. A coroutine.\n\n"
+    "protocol_factory: called without arguments, for the protocol of each connection. host: one or several; None\n"
+    "for all interfaces. sock: a bound stream socket instead, which the server closes. backlog: connections that may\n"
+    "wait to be accepted. ssl: an ssl.SSLContext: connections are encrypted, and reach their protocol once the\n"
+    "handshake is over. ssl_handshake_timeout, ssl_shutdown_timeout: seconds, 60 and 30 unless given.\n"
+    "start_serving: false to begin with Server.start_serving() later.\n\n"
+    "OSError when nothing can be bound to; ValueError for arguments that do not go together; TypeError for\n"
+    "ssl=True. Specified by asyncio.loop.create_server().");
 
 PyMethodDef corolla_loop_serve_methods[] = {
     {"create_server", (PyCFunction)(void (*)(void))create_server, METH_FASTCALL | METH_KEYWORDS, create_server_doc},

@@ -223,19 +223,20 @@ start_tls(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     return (PyObject *)co;
 }
 
-PyDoc_STRVAR(start_tls_doc,
-             "start_tls($self, transport, protocol, sslcontext, *, server_side=False, server_hostname=None,\n"
-             "          ssl_handshake_timeout=None, ssl_shutdown_timeout=None)\n--\n\n"
-             "Go on over TLS on a connection that is there; the transport to use instead. A coroutine.\n\n"
-             "transport: one that loop.create_connection() and the like made, encrypted or not; it is not to be used "
-             "any\nmore, and is closed if the handshake fails or is cancelled. protocol: what gets the decrypted bytes;\n"
-             "connection_made() is not called. sslcontext: an ssl.SSLContext. server_side: whether this end accepted\n"
-             "the connection. server_hostname: str, the name that the peer's certificate must hold. ssl_handshake_timeout,\n"
-             "ssl_shutdown_timeout: seconds, 60 and 30 unless given. What a StreamReader on the connection holds unread\n"
-             "goes to the handshake, not to the application.\n\n"
-             "TypeError for another kind of context or transport; ValueError for a timeout that is not positive;\n"
-             "ssl.SSLError and OSError when the handshake fails, ConnectionAbortedError when it takes too long.\n"
-             "Specified by asyncio.loop.start_tls().");
+PyDoc_STRVAR(
+    start_tls_doc,
+    "start_tls($self, transport, protocol, sslcontext, *, server_side=False, server_hostname=None,\n"
+    "          ssl_handshake_timeout=None, ssl_shutdown_timeout=None)\n--\n\n"
+    "Go on over TLS on a connection that is there; the transport to use instead. A coroutine.\n\n"
+    "transport: one that loop.create_connection() and the like made, encrypted or not; it is not to be used "
+    "any\nmore, and is closed if the handshake fails or is cancelled. protocol: what gets the decrypted bytes;\n"
+    "connection_made() is not called. sslcontext: an ssl.SSLContext. server_side: whether this end accepted\n"
+    "the connection. server_hostname: str, the name that the peer's certificate must hold. ssl_handshake_timeout,\n"
+    "ssl_shutdown_timeout: seconds, 60 and 30 unless given. What a StreamReader on the connection holds unread\n"
+    "goes to the handshake, not to the application.\n\n"
+    "TypeError for another kind of context or transport; ValueError for a timeout that is not positive;\n"
+    "ssl.SSLError and OSError when the handshake fails, ConnectionAbortedError when it takes too long.\n"
+    "Specified by asyncio.loop.start_tls().");
 
 PyMethodDef corolla_loop_start_tls_methods[] = {
     {"start_tls", (PyCFunction)(void (*)(void))start_tls, METH_FASTCALL | METH_KEYWORDS, start_tls_doc},

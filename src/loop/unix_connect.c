@@ -296,9 +296,11 @@ PyDoc_STRVAR(
     "Connect to a Unix stream socket: a (transport, protocol) pair. A coroutine.\n\n"
     "protocol_factory: called without arguments, for the protocol. path: str, bytes or path-like; an abstract\n"
     "name begins with a NUL. While the server's queue is full, the connection is tried again. sock: a connected\n"
-    "AF_UNIX stream socket instead of path, which is the transport's from then on. ssl and what goes with it are\n"
-    "not implemented yet.\n\n"
-    "OSError when the connection fails; ValueError for neither or both of path and sock, for a socket of another\n"
+    "AF_UNIX stream socket instead of path, which is the transport's from then on. ssl: an ssl.SSLContext, or\n"
+    "true for the default one: the connection is encrypted. server_hostname: str, the name that the server's\n"
+    "certificate must hold; it has to be given with ssl. ssl_handshake_timeout, ssl_shutdown_timeout: seconds, 60\n"
+    "and 30 unless given.\n\n"
+    "OSError when the connection fails, ssl.SSLError when the handshake does; ValueError for neither or both of path and sock, for a socket of another\n"
     "kind, and for what is only meaningful with ssl. Specified by asyncio.loop.create_unix_connection().");
 
 PyMethodDef corolla_loop_unix_connect_methods[] = {

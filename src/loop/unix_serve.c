@@ -323,8 +323,8 @@ PyDoc_STRVAR(
     "path-like; an abstract name begins with a NUL. A socket that stands there is removed first. sock: a bound\n"
     "AF_UNIX stream socket instead of path, which the server closes. backlog: connections that may wait to be\n"
     "accepted. start_serving: false to begin with Server.start_serving() later. cleanup_socket: whether the path\n"
-    "is removed when the server closes, if it is still that socket's then. ssl and its timeouts are not\n"
-    "implemented yet.\n\n"
+    "is removed when the server closes, if it is still that socket's then. ssl: an ssl.SSLContext:\n"
+    "connections are encrypted. ssl_handshake_timeout, ssl_shutdown_timeout: seconds, 60 and 30 unless given.\n\n"
     "OSError when the path cannot be bound to; ValueError for neither or both of path and sock, for a socket of\n"
     "another kind, and for a timeout without ssl; TypeError for ssl=True. Specified by\n"
     "asyncio.loop.create_unix_server().");

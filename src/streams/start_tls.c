@@ -158,7 +158,8 @@ begin(TlsState *st)
         return -1;
     }
     st->server_side = server_side;
-    st->waiter = is_stream ? writer_drain((PyObject *)writer, NULL) : PyObject_CallMethod((PyObject *)writer, "drain", NULL);
+    st->waiter =
+        is_stream ? writer_drain((PyObject *)writer, NULL) : PyObject_CallMethod((PyObject *)writer, "drain", NULL);
     return st->waiter == NULL ? -1 : 0;
 }
 
@@ -257,14 +258,14 @@ start_tls_step(corolla_coro *co, PyObject *value)
     COROLLA_END(co);
 }
 
-#define START_TLS_SPEC(name_, qualname_)              \
-    static const corolla_coro_spec name_ = {          \
-        .name = "start_tls",                          \
-        .qualname = qualname_,                        \
-        .size = sizeof(TlsState),                     \
-        .step = start_tls_step,                       \
-        .traverse = tls_traverse,                     \
-        .clear = tls_clear,                           \
+#define START_TLS_SPEC(name_, qualname_)     \
+    static const corolla_coro_spec name_ = { \
+        .name = "start_tls",                 \
+        .qualname = qualname_,               \
+        .size = sizeof(TlsState),            \
+        .step = start_tls_step,              \
+        .traverse = tls_traverse,            \
+        .clear = tls_clear,                  \
     }
 
 START_TLS_SPEC(writer_spec, "StreamWriter.start_tls");

@@ -65,7 +65,9 @@ async def exchange(service, transport, protocol):
     "base",
     [
         Recorder,
-        pytest.param(BufferedRecorder, marks=beyond_stdlib("it fills a copy of a bytearray: python/cpython issue 156275")),
+        pytest.param(
+            BufferedRecorder, marks=beyond_stdlib("it fills a copy of a bytearray: python/cpython issue 156275")
+        ),
     ],
 )
 def test_tcp(run, base):

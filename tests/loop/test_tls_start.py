@@ -54,7 +54,7 @@ async def exchange(client, server):
     for sender, receiver in ((client, server), (server, client)):
         before = len(receiver[1].data)
         sender[0].write(PAYLOAD)
-        await receiver[1].until(lambda: len(receiver[1].data) - before == len(PAYLOAD))  # noqa: B023
+        await receiver[1].until(lambda: len(receiver[1].data) - before == len(PAYLOAD))
         assert receiver[1].data[before:] == PAYLOAD
 
 

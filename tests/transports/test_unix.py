@@ -394,7 +394,7 @@ def refused(context, stream, unix):
         (ValueError, "no path and sock were specified", (), {"ssl": True, "server_hostname": ""}),
         (ValueError, expected, (), {"sock": stream}),
         (AttributeError, None, (), {"sock": 7}),
-        (NotImplementedError, "create_unix_connection.*ssl", ("p",), {"ssl": context, "server_hostname": ""}),
+        (FileNotFoundError, None, ("p",), {"ssl": context, "server_hostname": ""}),
     ]
     server = [
         (TypeError, "ssl argument must be an SSLContext or None", (7,), {"ssl": True, "ssl_handshake_timeout": 1}),
@@ -406,7 +406,6 @@ def refused(context, stream, unix):
         (ValueError, "path was not specified, and no sock specified", (), {"ssl": context}),
         (ValueError, expected, (), {"sock": stream}),
         (AttributeError, None, (), {"sock": 7}),
-        (NotImplementedError, "create_unix_server.*ssl", ("p",), {"ssl": context}),
         (IndexError, None, ("",), {}),
         (ValueError, "embedded null byte", ("a\0b",), {}),
         (TypeError, None, ("p",), {"backlog": "x"}),
