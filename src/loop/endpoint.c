@@ -129,6 +129,12 @@ endpoint_tls_parse(endpoint_tls *tls, PyObject *loop, PyObject *ssl, bool server
                              handshake_timeout, shutdown_timeout, &tls->options, &tls->context);
 }
 
+int
+endpoint_tls_serve(const endpoint_tls *tls, PyObject *server)
+{
+    return tls->context == NULL ? 0 : corolla_server_set_tls(server, &tls->options);
+}
+
 static int
 parse_more(PyObject *more, Py_ssize_t i, long *out)
 {
@@ -181,7 +187,7 @@ endpoint_take_socket(PyObject *loop, PyObject *sock)
     return fd;
 }
 
-/* Makes link->tls, which is to be the protocol of the socket's transport. 0 or -1. */
+/* Makes link->tls, which is to be the protocol of the socket's transport, and link->transport. 0 or -1. */
 static int
 make_tls(endpoint_link *link, corolla_core *core, const endpoint_tls *tls, PyObject *context)
 {
@@ -191,7 +197,11 @@ make_tls(endpoint_link *link, corolla_core *core, const endpoint_tls *tls, PyObj
     options.context = context;
     options.waiter = link->waiter;
     link->tls = corolla_tls_new(core, &options);
-    return link->tls == NULL ? -1 : 0;
+    if (link->tls == NULL) {
+        return -1;
+    }
+    link->transport = Py_NewRef(corolla_tls_transport(link->tls));
+    return 0;
 }
 
 int
@@ -209,11 +219,7 @@ endpoint_link_make(endpoint_link *link, PyObject *loop, PyObject *factory, PyObj
     }
     bool secured = tls->context != NULL;
     PyObject *transport = NULL;
-    if (secured && make_tls(link, core, tls, context) == 0) {
-        /* A context of its own, which is never entered when the other one is. */
-        Py_SETREF(context, PyContext_Copy(context));
-    }
-    if (context != NULL && (!secured || link->tls != NULL)) {
+    if (!secured || make_tls(link, core, tls, context) == 0) {
         corolla_tcp_options options = {
             .fd = fd,
             .sock = sock,
@@ -223,13 +229,16 @@ endpoint_link_make(endpoint_link *link, PyObject *loop, PyObject *factory, PyObj
         };
         transport = corolla_tcp_new(core, &options);
     }
-    Py_XDECREF(context);
-    if (transport == NULL || !secured) {
-        link->transport = transport;
-        return transport == NULL ? -1 : 0;
+    Py_DECREF(context);
+    if (transport == NULL) {
+        return -1;
     }
-    Py_DECREF(transport); /* the loop and its TLS hold it */
-    link->transport = Py_NewRef(corolla_tls_transport(link->tls));
+    if (secured) {
+        Py_DECREF(transport); /* the loop holds it, and TLS will */
+    }
+    else {
+        link->transport = transport;
+    }
     return 0;
 }
 

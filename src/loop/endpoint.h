@@ -30,11 +30,8 @@ typedef struct endpoint_tls {
  * clear. */
 int endpoint_tls_parse(endpoint_tls *tls, PyObject *loop, PyObject *ssl, bool server_side, PyObject *server_hostname,
                        PyObject *handshake_timeout, PyObject *shutdown_timeout);
-static inline const corolla_tls_options *
-endpoint_tls_options(const endpoint_tls *tls)
-{
-    return tls->context == NULL ? NULL : &tls->options;
-}
+/* A server that has not begun gives it to its connections. 0 or -1. */
+int endpoint_tls_serve(const endpoint_tls *tls, PyObject *server);
 
 /* The stream addresses of a host and port. 1: *found is the list of them; 0: *found is to be awaited for
  * it (a new reference, either way); -1 on error. more: flowinfo and scope id, in a tuple, or NULL. */

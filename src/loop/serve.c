@@ -403,9 +403,9 @@ make_server(ServeState *st)
             goto fail;
         }
     }
-    st->server = corolla_server_new(loop_core(st->loop), Py_NewRef(st->sockets), st->args[FACTORY], st->backlog,
-                                    endpoint_tls_options(&st->tls));
-    if (st->server != NULL && (!st->start || corolla_server_start(st->server) == 0)) {
+    st->server = corolla_server_new(loop_core(st->loop), Py_NewRef(st->sockets), st->args[FACTORY], st->backlog);
+    if (st->server != NULL && endpoint_tls_serve(&st->tls, st->server) == 0 &&
+        (!st->start || corolla_server_start(st->server) == 0)) {
         return 0;
     }
 fail:

@@ -31,6 +31,7 @@ typedef struct {
     PyObject *args[ARGUMENTS]; /* owned, each; NULL where nothing was given, or None for an option */
     endpoint_tls tls;          /* owned */
     PyObject *made;            /* owned: the protocol that TLS is to the transport below */
+    PyObject *transport;       /* owned: what the application is to use instead */
     PyObject *waiter;          /* owned: a future, done once the handshake is over */
 } StartState;
 
@@ -44,6 +45,7 @@ start_traverse(void *data, visitproc visit, void *arg)
     }
     Py_VISIT(st->tls.context);
     Py_VISIT(st->made);
+    Py_VISIT(st->transport);
     Py_VISIT(st->waiter);
     return 0;
 }
@@ -58,6 +60,7 @@ start_clear(void *data)
     }
     Py_CLEAR(st->tls.context);
     Py_CLEAR(st->made);
+    Py_CLEAR(st->transport);
     Py_CLEAR(st->waiter);
 }
 
@@ -109,7 +112,7 @@ parse_arguments(StartState *st)
 
 /* ---- The upgrade ----------------------------------------------------------------------------- */
 
-/* Makes st->made and st->waiter. 0 or -1. */
+/* Makes st->made, st->transport and st->waiter. 0 or -1. */
 static int
 make_tls(StartState *st)
 {
@@ -125,7 +128,11 @@ make_tls(StartState *st)
     options.waiter = st->waiter;
     st->made = corolla_tls_new(core, &options);
     Py_DECREF(context);
-    return st->made == NULL ? -1 : 0;
+    if (st->made == NULL) {
+        return -1;
+    }
+    st->transport = Py_NewRef(corolla_tls_transport(st->made));
+    return 0;
 }
 
 /* What a stream's reader holds came in clear text, before the handshake and whatever it may prove. It is the peer's
@@ -135,14 +142,13 @@ static int
 take_unread(StartState *st, PyObject **unread)
 {
     corolla_state *state = loop_core(st->loop)->state;
-    PyObject *upper = corolla_tls_transport(st->made), *transport = st->args[TRANSPORT];
-    PyObject *below = PyObject_CallMethod(transport, "get_protocol", NULL);
+    PyObject *below = PyObject_CallMethod(st->args[TRANSPORT], "get_protocol", NULL);
     if (below == NULL) {
         return -1;
     }
-    int rc = stream_hand_over(state, below, upper, unread);
+    int rc = stream_hand_over(state, below, st->transport, unread);
     if (rc == 0 && *unread == NULL && below != st->args[PROTOCOL]) {
-        rc = stream_hand_over(state, st->args[PROTOCOL], upper, unread);
+        rc = stream_hand_over(state, st->args[PROTOCOL], st->transport, unread);
     }
     Py_DECREF(below);
     return rc;
@@ -191,7 +197,7 @@ start_step(corolla_coro *co, PyObject *value)
         give_up(st);
         return COROLLA_RAISE;
     }
-    return corolla_return(co, Py_NewRef(corolla_tls_transport(st->made)));
+    return corolla_return(co, Py_NewRef(st->transport));
     COROLLA_END(co);
 }
 

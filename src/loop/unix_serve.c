@@ -215,9 +215,9 @@ make_server(ServeState *st)
         return -1;
     }
     PyList_SET_ITEM(sockets, 0, Py_NewRef(st->sock));
-    st->server = corolla_server_new(loop_core(st->loop), sockets, st->args[FACTORY], st->backlog,
-                                    endpoint_tls_options(&st->tls));
-    if (st->server == NULL || (st->cleanup && corolla_server_own_path(st->server, st->sock) < 0)) {
+    st->server = corolla_server_new(loop_core(st->loop), sockets, st->args[FACTORY], st->backlog);
+    if (st->server == NULL || endpoint_tls_serve(&st->tls, st->server) < 0 ||
+        (st->cleanup && corolla_server_own_path(st->server, st->sock) < 0)) {
         return -1;
     }
     return st->start ? corolla_server_start(st->server) : 0;
