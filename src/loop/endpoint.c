@@ -231,6 +231,9 @@ endpoint_link_make(endpoint_link *link, PyObject *loop, PyObject *factory, PyObj
     }
     Py_DECREF(context);
     if (transport == NULL) {
+        if (link->tls != NULL) {
+            corolla_tls_discard(link->tls);
+        }
         return -1;
     }
     if (secured) {

@@ -167,6 +167,9 @@ begin(StartState *st)
         rc = corolla_tls_upgrade(loop_core(st->loop), st->args[TRANSPORT], st->made, unread);
     }
     Py_XDECREF(unread);
+    if (rc < 0) {
+        corolla_tls_discard(st->made);
+    }
     return rc;
 }
 
