@@ -1,12 +1,14 @@
 """What the sweep handles: every type there is, as objects in each state they can be in."""
 
 import asyncio
+import functools
 import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import certificates
 import corolla
 import impl
 
@@ -324,6 +326,72 @@ def stream_server_maker(kind: Callable[..., Any]) -> Callable[[World, str], Any]
     return stream_server
 
 
+client_context = functools.cache(certificates.client_context)
+server_context = functools.cache(certificates.server_context)
+
+
+def tls_transport(world: World, state: str) -> Any:
+    """Connected, with bytes on their way in both directions; aborted."""
+    ours, theirs = socket.socketpair()
+    loop = world.loop
+    accepting = loop.create_task(
+        loop.connect_accepted_socket(asyncio.Protocol, theirs, ssl=server_context(), ssl_handshake_timeout=5)
+    )
+    made, _protocol = world.run(
+        loop.create_unix_connection(
+            asyncio.Protocol, sock=ours, ssl=client_context(), server_hostname=certificates.NAME, ssl_handshake_timeout=5
+        )
+    )
+    peer, _protocol = world.run(accepting)
+    world.kept.append(peer)
+    if state in ("bare", "skips init"):
+        made.abort()
+        return half_made(type(made), state)
+    peer.write(b"to be read")
+    made.write(b"x" * 1000)
+    if state == "closed":
+        made.abort()
+        world.turn(3)
+    return made
+
+
+def tls_protocol(world: World, state: str) -> Any:
+    """What the transport below calls, while the handshake is under way; given up."""
+    ours, theirs = socket.socketpair()
+    world.kept.append(theirs)
+    below, protocol = world.run(world.loop.create_unix_connection(asyncio.Protocol, sock=ours))
+    starting = world.loop.create_task(
+        world.loop.start_tls(below, protocol, client_context(), server_hostname=certificates.NAME)
+    )
+    starting._log_destroy_pending = False
+    world.turn(2)
+    made = below.get_protocol()
+    if state in ("bare", "skips init"):
+        below.abort()
+        return half_made(type(made), state)
+    world.kept.append(below)
+    if state == "closed":
+        starting.cancel()
+        world.turn(4)
+    return made
+
+
+def tls_writer(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(corolla.StreamWriter, state)
+    ours, theirs = socket.socketpair()
+    loop = world.loop
+    accepting = loop.create_task(loop.connect_accepted_socket(asyncio.Protocol, theirs, ssl=server_context()))
+    reader, made = world.run(
+        corolla.open_unix_connection(sock=ours, ssl=client_context(), server_hostname=certificates.NAME)
+    )
+    world.kept.extend([reader, world.run(accepting)])
+    if state == "closed":
+        made.transport.abort()
+        world.turn(3)
+    return made
+
+
 def coroutine(world: World, state: str) -> Any:
     made = impl.sleep(0, "result")
     if state == "closed":
@@ -507,6 +575,9 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "TcpTransport": transport,
     "UnixTransport": unix_transport,
     "Unix server": unix_server,
+    "TlsTransport": tls_transport,
+    "TLS protocol": tls_protocol,
+    "StreamWriter over TLS": tls_writer,
     "DatagramEndpoint": datagram,
     "ReadPipeTransport": read_pipe,
     "WritePipeTransport": write_pipe,
