@@ -97,6 +97,7 @@ init_imports(corolla_state *state)
     X(ssl_CertificateError)     \
     X(sendfile_protocol_type)   \
     X(sendfile_try_native)      \
+    X(sendfile_fallback)        \
     X(sendfile_unsupported)     \
     X(stream_reader_type)       \
     X(stream_protocol_type)     \

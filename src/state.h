@@ -362,7 +362,8 @@ typedef struct corolla_state {
     PyObject *socket_fileno;              /* owned: the method of the socket module's own type, or NULL */
     PyTypeObject *loop_base_type;         /* owned: the C part */
     PyTypeObject *sendfile_protocol_type; /* owned */
-    PyObject *sendfile_try_native, *sendfile_unsupported; /* owned, each: members of asyncio's _SendfileMode */
+    /* owned, each: members of asyncio's _SendfileMode */
+    PyObject *sendfile_try_native, *sendfile_fallback, *sendfile_unsupported;
     PyTypeObject *loop_type;                              /* owned: EventLoop, with AbstractEventLoop among its bases */
     bool forgets_wakeup_fd;                               /* a forked child is told to: signals.c has registered that */
 } corolla_state;

@@ -450,13 +450,12 @@ int
 corolla_loop_init(PyObject *module, corolla_state *state)
 {
     static PyMethodDef *const parts[] = {
-        corolla_loop_run_methods,        corolla_loop_call_methods,     corolla_loop_error_methods,
-        corolla_loop_executor_methods,   corolla_loop_reader_methods,   corolla_loop_signal_methods,
-        corolla_loop_name_methods,       corolla_loop_sock_methods,     corolla_loop_connect_methods,
-        corolla_loop_serve_methods,      corolla_loop_pipe_methods,     corolla_loop_sendfile_methods,
-        corolla_loop_asyncgen_methods, corolla_loop_unix_connect_methods,
-        corolla_loop_unix_serve_methods, corolla_loop_accepted_methods, corolla_loop_datagram_methods,
-        corolla_loop_subprocess_methods,
+        corolla_loop_run_methods,       corolla_loop_call_methods,         corolla_loop_error_methods,
+        corolla_loop_executor_methods,  corolla_loop_reader_methods,       corolla_loop_signal_methods,
+        corolla_loop_name_methods,      corolla_loop_sock_methods,         corolla_loop_connect_methods,
+        corolla_loop_serve_methods,     corolla_loop_pipe_methods,         corolla_loop_sendfile_methods,
+        corolla_loop_asyncgen_methods,  corolla_loop_unix_connect_methods, corolla_loop_unix_serve_methods,
+        corolla_loop_accepted_methods,  corolla_loop_datagram_methods,     corolla_loop_subprocess_methods,
         corolla_loop_start_tls_methods,
     };
     PyObject *base = sock_init(state) < 0 || loop_sendfile_init(module, state) < 0

@@ -536,8 +536,9 @@ check_fallback(SendfileState *st)
 {
     int wanted = PyObject_IsTrue(st->fallback);
     if (wanted == 0) {
-        PyErr_Format(PyExc_RuntimeError, "fallback is disabled and native sendfile is not supported for transport %R",
-                     st->target);
+        /* asyncio raises RuntimeError, of which this is one, and documents this. */
+        PyErr_Format(loop_core(st->loop)->state->SendfileNotAvailableError,
+                     "fallback is disabled and native sendfile is not supported for transport %R", st->target);
     }
     return wanted > 0 ? 0 : -1;
 }

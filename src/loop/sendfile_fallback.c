@@ -147,12 +147,13 @@ loop_sendfile_init(PyObject *module, corolla_state *state)
         return -1;
     }
     state->sendfile_try_native = PyObject_GetAttrString(mode, "TRY_NATIVE");
+    state->sendfile_fallback = PyObject_GetAttrString(mode, "FALLBACK");
     state->sendfile_unsupported = PyObject_GetAttrString(mode, "UNSUPPORTED");
     Py_DECREF(mode);
     state->sendfile_protocol_type =
         (PyTypeObject *)PyType_FromModuleAndSpec(module, &protocol_spec, state->asyncio_Protocol);
-    return state->sendfile_try_native == NULL || state->sendfile_unsupported == NULL ||
-                   state->sendfile_protocol_type == NULL
+    return state->sendfile_try_native == NULL || state->sendfile_fallback == NULL ||
+                   state->sendfile_unsupported == NULL || state->sendfile_protocol_type == NULL
                ? -1
                : 0;
 }

@@ -339,7 +339,11 @@ def tls_transport(world: World, state: str) -> Any:
     )
     made, _protocol = world.run(
         loop.create_unix_connection(
-            asyncio.Protocol, sock=ours, ssl=client_context(), server_hostname=certificates.NAME, ssl_handshake_timeout=5
+            asyncio.Protocol,
+            sock=ours,
+            ssl=client_context(),
+            server_hostname=certificates.NAME,
+            ssl_handshake_timeout=5,
         )
     )
     peer, _protocol = world.run(accepting)

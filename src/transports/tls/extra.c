@@ -158,6 +158,13 @@ get_start_tls_compatible(PyObject *self, void *unused)
     Py_RETURN_TRUE;
 }
 
+/* The kernel sends no file through TLS: loop.sendfile() reads and writes. */
+static PyObject *
+get_sendfile_compatible(PyObject *self, void *unused)
+{
+    return Py_NewRef(((TlsTransport *)self)->state->sendfile_fallback);
+}
+
 #define FIELD(name) ((void *)(uintptr_t)offsetof(TlsTransport, name))
 
 PyGetSetDef tls_getset[] = {
@@ -167,6 +174,7 @@ PyGetSetDef tls_getset[] = {
     {"_ssl_protocol", get_object, NULL, NULL, FIELD(face)},
     {"_closed", get_flag, NULL, NULL, FIELD(closed)},
     {"_protocol_paused", get_flag, NULL, NULL, FIELD(told_pause)},
+    {"_sendfile_compatible", get_sendfile_compatible, NULL, NULL, NULL},
     {"_start_tls_compatible", get_start_tls_compatible, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

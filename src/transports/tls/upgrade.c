@@ -38,7 +38,8 @@ corolla_tls_upgrade(corolla_core *core, PyObject *transport, PyObject *tls, PyOb
             goto done;
         }
     }
-    rc = t->stage == TLS_UNWRAPPED ? 0 : tls_below_resume(t);
+    /* Reading goes on even if it had been paused, or had come to the end: it comes to it once more, for the handshake. */
+    rc = t->stage == TLS_UNWRAPPED ? 0 : (t->on == TLS_ON_TLS || tls_below_pause(t) == 0) ? tls_below_resume(t) : -1;
 done:
     Py_DECREF(t);
     return rc;
