@@ -364,8 +364,8 @@ typedef struct corolla_state {
     PyTypeObject *sendfile_protocol_type; /* owned */
     /* owned, each: members of asyncio's _SendfileMode */
     PyObject *sendfile_try_native, *sendfile_fallback, *sendfile_unsupported;
-    PyTypeObject *loop_type;                              /* owned: EventLoop, with AbstractEventLoop among its bases */
-    bool forgets_wakeup_fd;                               /* a forked child is told to: signals.c has registered that */
+    PyTypeObject *loop_type; /* owned: EventLoop, with AbstractEventLoop among its bases */
+    bool forgets_wakeup_fd;  /* a forked child is told to: signals.c has registered that */
 } corolla_state;
 
 extern struct PyModuleDef corolla_module;
