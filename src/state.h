@@ -234,6 +234,7 @@
     X(asyncio_WriteTransport, "asyncio", "WriteTransport")                            \
     X(UnsupportedOperation, "io", "UnsupportedOperation")                             \
     X(SendfileNotAvailableError, "asyncio", "SendfileNotAvailableError")              \
+    X(asyncio_SSLTransport, "asyncio.sslproto", "_SSLProtocolTransport")              \
     X(asyncio_DatagramTransport, "asyncio", "DatagramTransport")                      \
     X(FileIO, "io", "FileIO")                                                         \
     X(asyncio_Protocol, "asyncio", "Protocol")                                        \

@@ -165,9 +165,17 @@ get_sendfile_compatible(PyObject *self, void *unused)
     return Py_NewRef(((TlsTransport *)self)->state->sendfile_fallback);
 }
 
+/* isinstance(t, asyncio.sslproto._SSLProtocolTransport) holds, which is how programs tell. */
+static PyObject *
+get_class(PyObject *self, void *unused)
+{
+    return Py_NewRef(((TlsTransport *)self)->state->asyncio_SSLTransport);
+}
+
 #define FIELD(name) ((void *)(uintptr_t)offsetof(TlsTransport, name))
 
 PyGetSetDef tls_getset[] = {
+    {"__class__", get_class, NULL, NULL, NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_extra", get_extra, NULL, NULL, NULL},
     {"_loop", get_object, NULL, NULL, FIELD(loop)},

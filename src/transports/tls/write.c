@@ -445,6 +445,17 @@ method_writelines(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObj
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* asyncio has it for its tests: queued, and sealed whenever something else makes it. */
+static PyObject *
+method_append_backlog(PyObject *self, PyObject *data)
+{
+    PyObject *bytes = as_bytes(data);
+    if (bytes == NULL || backlog_add(&((TlsTransport *)self)->backlog, bytes, 0) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 method_write_eof(PyObject *self, PyObject *unused)
 {
@@ -502,6 +513,7 @@ PyDoc_STRVAR(get_size_doc, "Bytes written that are not sealed yet.");
 PyMethodDef tls_write_methods[] = {
     {"write", (PyCFunction)(void (*)(void))method_write, METH_FASTCALL | METH_KEYWORDS, write_doc},
     {"writelines", (PyCFunction)(void (*)(void))method_writelines, METH_FASTCALL | METH_KEYWORDS, writelines_doc},
+    {"_test__append_write_backlog", method_append_backlog, METH_O, NULL},
     {"write_eof", method_write_eof, METH_NOARGS, write_eof_doc},
     {"can_write_eof", method_can_write_eof, METH_NOARGS, can_write_eof_doc},
     {"set_write_buffer_limits", (PyCFunction)(void (*)(void))method_set_write_buffer_limits,
