@@ -34,6 +34,7 @@ struct connection {
     uint64_t started;
     SSL *ssl; /* owned */
     bool asked;
+    bool resuming; /* it offered a session */
     unsigned received;
     char line[LINE_SIZE + 1];
     char inbound[LINE_SIZE];
@@ -79,7 +80,7 @@ connection_open(struct connect_load *all, struct connection *connection)
         die("out of memory");
     }
     if (all->resume && session != NULL) {
-        SSL_set_session(connection->ssl, session);
+        connection->resuming = SSL_set_session(connection->ssl, session) == 1;
     }
     connection->descriptor = start_connection(all->load.port, 256 + (unsigned)(number % SOURCES));
     poll_add(&all->load, connection->descriptor, connection);
@@ -157,9 +158,9 @@ connection_greet(struct connect_load *all, struct connection *connection)
 }
 
 static void
-connection_ask(const struct connect_load *all, struct connection *connection)
+connection_ask(struct connection *connection)
 {
-    if (all->resume && session != NULL && !SSL_session_reused(connection->ssl) && all->load.measuring) {
+    if (connection->resuming && !SSL_session_reused(connection->ssl)) {
         die("a session was not resumed");
     }
     if (SSL_write(connection->ssl, connection->line, LINE_SIZE) != LINE_SIZE) {
@@ -209,7 +210,7 @@ connection_receive(struct connect_load *all, struct connection *connection)
     if (!connection->asked) {
         count = SSL_do_handshake(connection->ssl);
         if (count == 1) {
-            connection_ask(all, connection);
+            connection_ask(connection);
         }
         connection_flush(connection);
     }
