@@ -9,8 +9,10 @@ Cases are told by a seed and a number, as far as that goes: keys and randoms are
 
 import argparse
 import asyncio
+import collections
 import contextlib
 import gc
+import logging
 import random
 import socket
 import ssl
@@ -359,23 +361,28 @@ class Case:
             raise Wrong(f"nothing was mangled, but {error!r}") from error
 
 
-async def run_case(seed, number):
+async def run_case(seed, number, counts):
     case = Case(seed, number)
     try:
         await asyncio.wait_for(case.run(), 30)
     except Exception as error:
         what = f"{'server' if case.server_side else 'client'}, {case.version.name}, {type(case.protocol).__name__}"
         raise Wrong(f"seed {seed}, case {number} ({what}): {error}") from error
+    counts["made" if case.protocol.made else "failed"] += 1
+    counts["whole"] += bool(case.said) and case.protocol.got == case.said
     return weakref.ref(case.protocol)
 
 
 async def run_cases(seed, first, count):
-    left = [await run_case(seed, number) for number in range(first, first + count)]
+    """How many connections were made, failed to be, and got all that was said."""
+    counts = collections.Counter()
+    left = [await run_case(seed, number, counts) for number in range(first, first + count)]
     await asyncio.sleep(0)
     gc.collect()
     stay = [first + index for index, protocol in enumerate(left) if protocol() is not None]
     if stay:
         raise Wrong(f"seed {seed}: the protocols of {len(stay)} cases are still there: {stay[:20]}")
+    return counts
 
 
 def main():
@@ -385,14 +392,16 @@ def main():
     parser.add_argument("--cases", type=int, default=10_000)
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # write() warns of connections that are lost
+    counts = collections.Counter()
     loop = impl.new_event_loop()
     asyncio.set_event_loop(loop)
     for first in range(arguments.first, arguments.first + arguments.cases, 500):
         count = min(500, arguments.first + arguments.cases - first)
-        loop.run_until_complete(run_cases(arguments.seed, first, count))
+        counts += loop.run_until_complete(run_cases(arguments.seed, first, count))
         print(f"{first + count}", end="\r", flush=True)
     loop.close()
-    print(f"{arguments.cases} cases, all in order")
+    print(f"{arguments.cases} cases, all in order: {dict(counts)}")
 
 
 if __name__ == "__main__":
