@@ -775,6 +775,8 @@ def test_debug_lines_are_asyncios(kind, caplog):
             process = await create(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
             if "&-" in command:
                 await process.wait()
+                while not process._protocol._connection_lost:
+                    await asyncio.sleep(0)
             caplog.clear()
             await process.communicate(data)
             said.append([r.getMessage().replace(str(process.pid), "PID") for r in caplog.records])
