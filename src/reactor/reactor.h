@@ -329,7 +329,7 @@ void corolla_child_stop(corolla_child *child);
 void corolla_child_disown(corolla_child *child);
 /* The same, without: for a child of another process, that is after a fork, or one that its owner will reap. */
 void corolla_child_forget(corolla_child *child);
-/* For tests: as if the kernel had no pidfds. */
+/* As if the kernel had no pidfds, from here on: for tests, and for sandboxes that only pretend to have them. */
 void corolla_child_force_threads(bool on);
 
 /* ---- Streams ---------------------------------------------------------------------------- */

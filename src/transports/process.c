@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 /* ---- The protocol ------------------------------------------------------------------------------ */
@@ -490,6 +491,10 @@ static PyType_Spec process_spec = {
 int
 process_init(PyObject *module, corolla_state *state)
 {
+    const char *without = getenv("COROLLA_NO_PIDFD"); /* for tests, and for sandboxes that only pretend to have them */
+    if (without != NULL && *without != '\0') {
+        corolla_child_force_threads(true);
+    }
     state->process_type =
         (PyTypeObject *)PyType_FromModuleAndSpec(module, &process_spec, state->asyncio_SubprocessTransport);
     if (state->process_type == NULL || process_pipe_init(module, state) < 0) {
