@@ -205,20 +205,25 @@ def test_injected_answer(run, certs):
             await reader.readline()
             writer.write(b"220 go ahead\r\n250-injected\r\n250 AUTH PLAIN\r\n")
             with contextlib.suppress(OSError):
+                await writer.start_tls(certs.server())
+                await reader.readline()
+                writer.write(b"250-within\r\n250 HELP\r\n")
                 await reader.read()
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
         server = await asyncio.start_server(serve, HOST, 0)
-        client = aiosmtplib.SMTP(hostname=NAME, port=server.sockets[0].getsockname()[1], start_tls=False, timeout=5)
+        client = aiosmtplib.SMTP(hostname=NAME, port=server.sockets[0].getsockname()[1], start_tls=False, timeout=30)
         await client.connect()
-        with pytest.raises((OSError, aiosmtplib.SMTPException)):
+        with contextlib.suppress(OSError, aiosmtplib.SMTPException):
             await client.starttls(tls_context=certs.client())
+            response = await client.ehlo()
+            assert response.message.startswith("within")
+            assert not client.supports_extension("auth")
         client.close()
         server.close()
         await server.wait_closed()
         await settled()
 
     run(main())
-

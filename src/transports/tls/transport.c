@@ -101,7 +101,10 @@ method_force_close(PyObject *self, PyObject *exc)
 static PyObject *
 method_is_closing(PyObject *self, PyObject *unused)
 {
-    return PyBool_FromLong(((TlsTransport *)self)->closed);
+    TlsTransport *t = (TlsTransport *)self;
+    /* Below it may be over already, which is yet to be told: who writes in a loop has to let that happen. */
+    int closing = t->closed || t->below == NULL ? t->closed : tls_below_is_closing(t);
+    return closing < 0 ? NULL : PyBool_FromLong(closing);
 }
 
 static PyObject *
