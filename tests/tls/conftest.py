@@ -16,7 +16,7 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """A CA and what it signed, and another CA that nobody trusts; made once."""
     directory = tmp_path_factory.mktemp("certificates")
     authority, stranger = trustme.CA(), trustme.CA()
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     past = {"not_before": now - datetime.timedelta(days=9), "not_after": now - datetime.timedelta(days=2)}
     issued = {
         "server": authority.issue_cert("localhost", "127.0.0.1", "first.example"),

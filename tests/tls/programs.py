@@ -14,7 +14,9 @@ import pytest
 # Some are installed where only root's PATH looks, PostgreSQL's where no PATH does.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *sorted(glob.glob("/usr/lib/postgresql/*/bin"))])
 # Without what a run under sanitizers preloads: these are not the programs under test.
-ENVIRON = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONPATH")} | {"PATH": PATH}
+ENVIRON = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONPATH")} | {
+    "PATH": PATH
+}
 SECONDS = 50
 
 

@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 from impl import IS_COROLLA
-from tls.support import NAME, SANITIZED, Echo, Peer, begun, connected, opening, other, serving, socket_pair
+from tls.support import NAME, SANITIZED, Echo, Peer, begun, opening, other, serving, socket_pair
 from transports.support import HOST, Recorder, settled
 
 ALERT = b"\x15\x03\x03\x00\x02\x02\x28"  # fatal: handshake_failure
@@ -422,7 +422,11 @@ def test_connection_made_raises(run, certs, side, reports):
 
 @pytest.mark.parametrize("certificate", ["expired", "wronghost", "stranger"])
 def test_certificate_that_does_not_verify(run, certs, version, certificate):
-    messages = {"expired": "certificate has expired", "wronghost": "Hostname mismatch", "stranger": "unable to get local"}
+    messages = {
+        "expired": "certificate has expired",
+        "wronghost": "Hostname mismatch",
+        "stranger": "unable to get local",
+    }
 
     async def main():
         theirs = certs.server(certificate, version)
@@ -449,9 +453,7 @@ def test_client_certificates(run, certs, side, version, certificate):
             if certificate == "client":
                 await peer.handshake()
                 transport, _ = await task
-                found = (
-                    transport.get_extra_info("peercert") if side == "server" else peer.tls.getpeercert()
-                )
+                found = transport.get_extra_info("peercert") if side == "server" else peer.tls.getpeercert()
                 assert ("email", "client@example.com") in found["subjectAltName"]
                 return
             with pytest.raises(ssl.SSLError):

@@ -27,7 +27,7 @@ class Box:
     def __init__(self):
         self.messages = []
 
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802
+    async def handle_DATA(self, server, session, envelope):
         self.messages.append((session.ssl is not None, envelope.mail_from, envelope.rcpt_tos, envelope.content))
         return "250 OK"
 
@@ -152,8 +152,8 @@ def test_server_that_is_not_trusted(run, certs, certificate, reports):
 
 
 def test_injected_command(run, certs):
-    """The STARTTLS command injection (CVE-2011-0411): a command that somebody put behind STARTTLS in clear text is not taken for one
-    that came within TLS."""
+    """The STARTTLS command injection (CVE-2011-0411): a command that somebody put behind STARTTLS in clear text is not taken
+    for one that came within TLS."""
 
     async def main():
         loop = asyncio.get_running_loop()

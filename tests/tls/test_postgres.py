@@ -200,7 +200,13 @@ def test_asyncpg_with_a_certificate(run, certs, database):
 def test_asyncpg_pool_and_cancellation(run, certs, database):
     async def main():
         pool = await asyncpg.create_pool(
-            host="localhost", port=database, user="admin", database="postgres", ssl=client(certs), min_size=4, max_size=4
+            host="localhost",
+            port=database,
+            user="admin",
+            database="postgres",
+            ssl=client(certs),
+            min_size=4,
+            max_size=4,
         )
 
         async def one(number):

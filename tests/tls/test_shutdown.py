@@ -96,6 +96,29 @@ def test_the_peer_closes(run, certs, side, version):
     run(main())
 
 
+@pytest.mark.parametrize("how", ["close_notify", "fin"])
+def test_the_peer_closes_before_it_reads(run, certs, side, version, how):
+    """What we had written by then still goes out, all of it, and then our close_notify."""
+    data = os.urandom(4_000_000)
+
+    async def main():
+        async with connected(certs, side, version=version, small=True) as (transport, protocol, peer):
+            transport.write(data)
+            if how == "fin":
+                peer.sock.shutdown(1)
+            else:
+                await peer.raw(peer.notify())
+            await protocol.until(lambda: "eof_received" in protocol.names())
+            received = b""
+            with contextlib.suppress(ssl.SSLEOFError):
+                while chunk := await peer.read():
+                    received += chunk
+            assert received == data
+            await protocol.lost()
+
+    run(main())
+
+
 @pytest.mark.parametrize("keep_open", [False, True])
 def test_the_answer_in_eof_received(run, certs, side, keep_open, caplog):
     """A half-closed connection is nothing that TLS as asyncio has it knows: what eof_received() returns changes nothing."""
@@ -161,7 +184,11 @@ def test_damaged_records(run, certs, side, version, what):
             record = bytearray(peer.sealed(b"changed on the way"))
             record[-3] ^= 4
             await peer.raw(
-                {"bit": bytes(record), "clear text": b"GET / HTTP/1.1\r\n\r\n", "alert": b"\x15\x03\x03\x00\x02\x02\x0a"}[what]
+                {
+                    "bit": bytes(record),
+                    "clear text": b"GET / HTTP/1.1\r\n\r\n",
+                    "alert": b"\x15\x03\x03\x00\x02\x02\x0a",
+                }[what]
             )
             assert isinstance(await protocol.lost(), ssl.SSLError)
             assert protocol.data == b"good"
@@ -425,9 +452,9 @@ def test_in_callbacks(run, certs, side, callback, action, reports):
             else:
                 with contextlib.suppress(OSError, ssl.SSLError):
                     await peer.raw(peer.notify())
-            if "connection_lost" not in protocol.names():
-                if protocol.acted and action in ("write", "pause", "raise"):
-                    transport.close()
+            lost = "connection_lost" in protocol.names()
+            if not lost and protocol.acted and action in ("write", "pause", "raise"):
+                transport.close()
             with contextlib.suppress(OSError, ssl.SSLError):
                 await reading
             peer.close()

@@ -136,7 +136,9 @@ def test_failures(run, certs, side, what):
                 server = certs.server("wronghost")
                 peer = Peer(peer.sock, certs.client() if side == "server" else server, other(side))
                 if side == "server":
-                    peer.tls = certs.client().wrap_bio(peer.incoming, peer.outgoing, server_hostname="elsewhere.example")
+                    peer.tls = certs.client().wrap_bio(
+                        peer.incoming, peer.outgoing, server_hostname="elsewhere.example"
+                    )
                 with contextlib.suppress(ssl.SSLError):
                     await peer.handshake()
                 peer.close()
@@ -168,7 +170,9 @@ def test_arguments(run, certs):
         loop = asyncio.get_running_loop()
         async with clear(certs, "client") as (transport, protocol, peer):
             for wrong in (None, True, object()):
-                with pytest.raises(TypeError, match="^sslcontext is expected to be an instance of ssl.SSLContext, got "):
+                with pytest.raises(
+                    TypeError, match="^sslcontext is expected to be an instance of ssl.SSLContext, got "
+                ):
                     await loop.start_tls(transport, protocol, wrong)
             for wrong in (0, -1):
                 with pytest.raises(ValueError, match="^ssl_handshake_timeout should be a positive number, got "):
