@@ -46,6 +46,7 @@ async def send_part(peer, number, at):
         return False
     if at:
         await peer.raw(flight[:at])
+    peer.unsent = flight[at:]
     return True
 
 
@@ -90,8 +91,8 @@ async def reset(peer, task):
 
 
 async def garbage(peer, task):
-    # Whatever length the record it lands in has, it ends.
-    await peer.raw(os.urandom(64) + bytes(32768))
+    # Whatever length the record it lands in has, it ends; and its next byte is wrong.
+    await peer.raw(bytes([peer.unsent[0] ^ 0x55]) + os.urandom(64) + bytes(32768))
     peer.sock.shutdown(socket.SHUT_WR)
 
 

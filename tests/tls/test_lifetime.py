@@ -73,6 +73,7 @@ async def ended(certs, side, end, factory, context):
         if end == "close":
             peer.close()
         await protocol.lost()
+        protocol.events.clear()  # an exception there holds the frame it was raised in, which holds the protocol
     return found
 
 
