@@ -432,14 +432,21 @@ tcp_method_close(PyObject *self, PyObject *unused)
     return tcp_close((TcpTransport *)self) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* For asyncio's own SSLProtocol, which some programs put on a transport of ours. */
 static PyObject *
-tcp_method_abort(PyObject *self, PyObject *unused)
+tcp_method_force_close(PyObject *self, PyObject *exc)
 {
     TcpTransport *t = (TcpTransport *)self;
     if (!t->lost && t->core->debug && corolla_core_check_thread(t->core) < 0) {
         return NULL;
     }
-    return tcp_force_close(t, NULL) < 0 ? NULL : Py_NewRef(Py_None);
+    return tcp_force_close(t, exc == Py_None ? NULL : exc) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+tcp_method_abort(PyObject *self, PyObject *unused)
+{
+    return tcp_method_force_close(self, Py_None);
 }
 
 static PyObject *
@@ -476,6 +483,7 @@ PyDoc_STRVAR(get_protocol_doc, "The current protocol.");
 static PyMethodDef tcp_methods[] = {
     {"close", tcp_method_close, METH_NOARGS, close_doc},
     {"abort", tcp_method_abort, METH_NOARGS, abort_doc},
+    {"_force_close", tcp_method_force_close, METH_O, NULL},
     {"is_closing", tcp_method_is_closing, METH_NOARGS, is_closing_doc},
     {"set_protocol", (PyCFunction)(void (*)(void))tcp_method_set_protocol, METH_FASTCALL | METH_KEYWORDS,
      set_protocol_doc},

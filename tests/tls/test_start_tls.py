@@ -1,6 +1,7 @@
 """start_tls(): clear text first, then TLS, on either side; TLS within TLS; and what was there before TLS began."""
 
 import asyncio
+import asyncio.sslproto
 import contextlib
 import os
 import socket
@@ -184,6 +185,41 @@ def test_arguments(run, certs):
             # Nothing of that did anything to the connection.
             await peer.raw(b"clear")
             await protocol.until(lambda: protocol.data == b"clear")
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "garbage", "fin"])
+def test_asyncio_s_own_protocol_on_ours(run, certs, side, end):
+    """Some programs, aiosmtpd and older Tornado among them, make an asyncio.sslproto.SSLProtocol themselves and put it on
+    whatever transport they have."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with clear(certs, side) as (transport, protocol, peer):
+            name = None if side == "server" else NAME
+            tls = asyncio.sslproto.SSLProtocol(
+                loop, protocol, certs.context(side), None, side == "server", server_hostname=name
+            )
+            transport.set_protocol(tls)
+            tls.connection_made(transport)
+            await peer.handshake()
+            await peer.send(b"hello")
+            await protocol.until(lambda: protocol.data == b"hello")
+            over = tls._get_app_transport()
+            over.write(b"HELLO")
+            assert await peer.exactly(5) == b"HELLO"
+            if end == "garbage":
+                await peer.raw(bytes(100))
+            elif end == "fin":
+                peer.sock.shutdown(1)
+            else:
+                getattr(over, end)()
+                if end == "close":
+                    assert await peer.read() == b""
+                    peer.close()
+            exc = await protocol.lost()
+            assert isinstance(exc, ssl.SSLError) if end == "garbage" else exc is None
 
     run(main())
 
