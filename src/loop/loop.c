@@ -319,6 +319,7 @@ loop_tp_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(self->signal_handlers);
     Py_VISIT(self->signal_receiver);
     Py_VISIT(core->entered);
+    Py_VISIT(core->shown);
     if (!core->ready || core->closed) {
         return 0;
     }

@@ -32,8 +32,8 @@ typedef struct corolla_core {
     bool factory; /* set_task_factory() has set one */
     bool closed;
     bool running;
-    PyObject *shown;          /* borrowed: the task of ours that is this loop's entry in asyncio's current-task dict,
-                             which owns it; NULL when none is (task.c) */
+    PyObject *shown;          /* owned: the task of ours that was made this loop's entry in asyncio's current-task dict,
+                               where a program may get at it; NULL when none is (task.c) */
     PyObject *holder;         /* owned, while it runs: what asyncio says so by (any_loop.c) */
     PyObject *current_handle; /* borrowed: in debug mode, the Handle that runs, or NULL */
     PyObject *entered;        /* owned: the context of the last task step, still entered; or NULL */

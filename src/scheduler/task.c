@@ -108,8 +108,11 @@ enter_task(corolla_task *task)
         if (core->shown == (PyObject *)task) {
             return 0;
         }
-        core->shown = (PyObject *)task;
-        return PyDict_SetItem(state->current_tasks, loop, (PyObject *)task);
+        if (PyDict_SetItem(state->current_tasks, loop, (PyObject *)task) < 0) {
+            return -1;
+        }
+        Py_SETREF(core->shown, Py_NewRef((PyObject *)task)); /* not the old one's last: enter_context() has seen to it */
+        return 0;
     }
     PyObject *current;
     int found = PyDict_GetItemRef(state->current_tasks, loop, &current);
@@ -122,7 +125,7 @@ enter_task(corolla_task *task)
         return -1;
     }
     if (core != NULL) {
-        core->shown = (PyObject *)task;
+        core->shown = Py_NewRef((PyObject *)task);
     }
     return 0;
 #endif
@@ -136,12 +139,14 @@ corolla_core_leave_task_slow(corolla_core *core)
     if (core->entered != NULL && corolla_core_exit_context(core) < 0) {
         PyErr_WriteUnraisable(core->loop);
     }
-    if (core->shown != NULL) {
+    PyObject *shown = core->shown;
+    if (shown != NULL) {
         core->shown = NULL;
         if (swap_current(core->state, core->loop, NULL, &previous) < 0) {
             PyErr_WriteUnraisable(core->loop);
         }
         Py_XDECREF(previous);
+        Py_DECREF(shown);
     }
     if (raised != NULL) {
         PyErr_SetRaisedException(raised);
@@ -159,8 +164,8 @@ leave_task(corolla_task *task)
             corolla_give_back_entered(core, &task->queued);
         }
         /* Where call_soon() is somebody's own, code of theirs runs between steps. And a task that is done and that
-         * nobody waits for, but its job and asyncio's dict, goes at once, with no task current. */
-        if (!corolla_core_takes_jobs(core) || (done && Py_REFCNT(task) <= 2)) {
+         * nobody waits for, but its job, asyncio's dict and the loop, goes at once, with no task current. */
+        if (!corolla_core_takes_jobs(core) || (done && Py_REFCNT(task) <= 3)) {
             corolla_core_leave_task(core);
         }
     }
@@ -213,7 +218,7 @@ enter_context(corolla_task *task)
     if (core == NULL) {
         return PyContext_Enter(context);
     }
-    if (core->shown != NULL && core->shown != (PyObject *)task && Py_REFCNT(core->shown) == 1) {
+    if (core->shown != NULL && core->shown != (PyObject *)task && Py_REFCNT(core->shown) <= 2) {
         corolla_core_leave_task(core); /* it ends here, with no task current */
     }
     if (core->entered == context) {

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextvars
+import gc
 import logging
+import sys
+import weakref
 
 import impl
 import pytest
-from impl import EventLoop, Future
+from impl import EventLoop, Future, beyond_stdlib
 
 var = contextvars.ContextVar("var", default="outside")
 
@@ -210,3 +213,52 @@ def test_all_tasks_does_not_raise_the_dead():
     loop.run_forever()
     loop.close()
     assert seen == [set()]
+
+
+TAKEN_OUT = {
+    "leave": lambda loop, task: asyncio._leave_task(loop, task),
+    "pop": lambda loop, task: asyncio.tasks._current_tasks.pop(loop),
+    "clear": lambda loop, task: asyncio.tasks._current_tasks.clear(),
+    "another": lambda loop, task: (asyncio._leave_task(loop, task), asyncio._enter_task(loop, object())),
+}
+
+
+@beyond_stdlib("there leaving a task that is not the current one is an error of the step")
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the dict is private to C there")
+@pytest.mark.parametrize("how", TAKEN_OUT)
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_task_that_takes_itself_out_of_asyncios_dict(loop, run, how, ends):
+    """The loop remembers whom it has put there, who may be gone by then."""
+    alive = weakref.WeakSet()
+
+    async def hides(futures):
+        task = asyncio.current_task()
+        alive.add(task)
+        if not ends:
+            task._log_destroy_pending = False
+            future = loop.create_future()
+            futures.append(future)
+            TAKEN_OUT[how](loop, task)
+            del task
+            await future
+        else:
+            TAKEN_OUT[how](loop, task)
+
+    async def main():
+        futures = []
+        for _ in range(3):
+            loop.create_task(hides(futures))
+        me = asyncio.current_task()
+        for _ in range(3):
+            await asyncio.sleep(0)
+            assert asyncio.current_task() is me
+            loop.call_soon(gc.collect)
+            loop.call_soon(futures.clear)
+        await asyncio.sleep(0)
+        assert asyncio.current_task() is me
+        return 5
+
+    assert run(main()) == 5
+    assert asyncio.current_task(loop) is None
+    gc.collect()
+    assert not alive
