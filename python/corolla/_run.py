@@ -83,7 +83,11 @@ class Runner:
         self._interrupts = 0
 
     def __enter__(self) -> Runner:
-        self._ready()
+        try:
+            self._ready()
+        except BaseException:
+            self.close()  # an interrupt: no `with` will
+            raise
         return self
 
     def __exit__(
@@ -114,8 +118,8 @@ class Runner:
         # asyncio too has no other name for the context in loops that take none.
         task: asyncio.Task[_T] = loop.create_task(coro, context=self._context if context is None else context)
 
-        handler = self._handle_interrupts(task)
         self._interrupts = 0
+        handler = self._handle_interrupts(task)
         try:
             return loop.run_until_complete(task)
         except asyncio.CancelledError:
@@ -138,34 +142,43 @@ class Runner:
         if loop is None or self._closed:
             return
         try:
-            if self._pid == os.getpid() or not isinstance(loop, EventLoop):
+            inherited = self._pid != os.getpid() and isinstance(loop, EventLoop)
+            if not inherited and not loop.is_closed():  # as a close() that was interrupted leaves it
                 _cancel_all_tasks(loop)
                 loop.run_until_complete(loop.shutdown_asyncgens())
                 loop.run_until_complete(_shutdown_executor(loop))
         finally:
-            if self._is_set:
-                asyncio.set_event_loop(None)
-            loop.close()
-            self._loop = None
-            self._closed = True
+            # Ctrl-C may come between any two lines.
+            try:
+                if self._is_set:
+                    asyncio.set_event_loop(None)
+            finally:
+                loop.close()
+                self._loop = None
+                self._closed = True
 
     def _ready(self) -> asyncio.AbstractEventLoop:
         if self._closed:
             raise RuntimeError("Runner is closed")
         if self._loop is not None:
             return self._loop
-        if self._loop_factory is not None:
-            loop = self._loop_factory()
-        else:
-            loop = Default.new_loop()
-            if not self._is_set:
-                asyncio.set_event_loop(loop)
-                self._is_set = True
-        if self._debug is not None:
-            loop.set_debug(self._debug)
-        self._context = contextvars.copy_context()
+        if self._context is None:
+            self._context = contextvars.copy_context()
         self._pid = os.getpid()
-        self._loop = loop
+        loop = self._loop_factory() if self._loop_factory is not None else Default.new_loop()
+        try:
+            if self._loop_factory is None and not self._is_set:
+                self._is_set = True
+                asyncio.set_event_loop(loop)
+            if self._debug is not None:
+                loop.set_debug(self._debug)
+            self._loop = loop
+        finally:
+            if self._loop is None:
+                if self._is_set:
+                    self._is_set = False
+                    asyncio.set_event_loop(None)
+                loop.close()
         return loop
 
     def _handle_interrupts(self, task: asyncio.Task[Any]) -> Callable[[int, FrameType | None], None] | None:
@@ -183,6 +196,9 @@ class Runner:
                 # The loop may be asleep.
                 task.get_loop().call_soon_threadsafe(lambda: None)
                 return
+            if signal.getsignal(signal.SIGINT) is on_interrupt:
+                # Here, for run() may be past the try whose end would do it.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt
 
         try:

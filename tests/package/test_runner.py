@@ -321,3 +321,67 @@ def test_two_ctrl_cs_cancel_no_finished_task():
         with pytest.raises(KeyboardInterrupt):
             runner.run(interrupted())
         assert runner.run(returns(2)) == 2
+
+
+def test_runners_that_take_turns():
+    """Each run has Ctrl-C to itself, and leaves it as it found it."""
+
+    async def interrupted():
+        signal.raise_signal(signal.SIGINT)
+        await corolla.sleep(1000)
+
+    with corolla.Runner() as one, corolla.Runner() as other:
+        for runner in (one, other, one, other):
+            with pytest.raises(KeyboardInterrupt):
+                runner.run(interrupted())
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            assert runner.run(returns(1)) == 1
+            with pytest.raises(KeyboardInterrupt):
+                corolla.run(interrupted())
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_loops_handlers_are_kept_from_run_to_run():
+    """Those of add_signal_handler(), SIGINT's among them: until the loop closes."""
+    seen = []
+
+    async def add():
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, seen.append, "usr1")
+        loop.add_signal_handler(signal.SIGINT, seen.append, "int")
+
+    async def both():
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGINT)
+        while len(seen) < 2:
+            await corolla.sleep(0)
+
+    with corolla.Runner() as runner:
+        runner.run(add())
+        for _ in range(3):
+            seen.clear()
+            signal.raise_signal(signal.SIGINT)  # between two runs: told in the next
+            runner.run(both())
+            assert sorted(set(seen)) == ["int", "usr1"]
+            with corolla.Runner() as inner:
+                inner.run(returns())  # closes a loop of its own
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("before", [signal.SIG_IGN, signal.SIG_DFL])
+def test_a_disposition_set_before_the_run_is_kept(before):
+    """Ctrl-C is a Runner's only where nobody has said otherwise."""
+    old = signal.signal(signal.SIGINT, before)
+    try:
+
+        async def main():
+            assert signal.getsignal(signal.SIGINT) is before
+            if before is signal.SIG_IGN:
+                signal.raise_signal(signal.SIGINT)
+            return 1
+
+        assert corolla.run(main()) == 1
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, old)
