@@ -24,6 +24,9 @@ typedef struct LoopObject {
     /* readers.c: descriptors given to add_reader() and add_writer() */
     struct corolla_reader **readers; /* owned table by descriptor, of owned entries */
     size_t reader_count;
+    struct corolla_reader *doubts; /* borrowed: head of a list of those whose watch is taken on trust */
+    corolla_timer doubts_timer;    /* of settle_doubts(), while doubts_armed */
+    bool doubts_armed;
 
     /* names.c: look-ups not answered yet */
     struct loop_lookup *lookups; /* borrowed: head of a list through the states of their coroutines */

@@ -24,6 +24,9 @@ struct corolla_reader {
     PyObject *kept;   /* owned: weak reference to the socket whose watch is kept while nobody waits, or NULL */
     size_t read_hint; /* of sock.c */
     bool served;      /* a wait was told, and its call may not have run yet: what it will read is still there */
+    bool doubted;     /* on the loop's list of those whose watch is to be looked at */
+    size_t waits, doubted_at;     /* how many began with a watch that was there; the number when it was last looked at */
+    struct corolla_reader *after; /* borrowed: the next on that list */
     Side sides[SIDES];
 };
 typedef struct corolla_reader Entry;
@@ -252,6 +255,79 @@ entry_forget(Entry *entry)
     Py_XDECREF(kept);
 }
 
+/* ---- Doubts -------------------------------------------------------------------------------- */
+
+/* That a wait finds the watch of the one before it rests on the socket object, which is still the same. Nearly always so
+ * is the descriptor; but os.dup2() may have put another file there, or sock.__init__(fileno=) another number into the
+ * object. Asking the kernel each time would cost what keeping the watch has saved; so it is asked about those that have
+ * waited for a while in vain, once in each such wait. */
+#define LONGEST_FAITH (INT64_C(50) * 1000000)
+
+static int settle_doubts(void *arg);
+
+/* Sees that the doubts are looked at in a while. 0, or -1 when they cannot be. */
+static int
+arm_doubts(LoopObject *self)
+{
+    corolla_core *core = &self->head.core;
+    if (core->overridden & COROLLA_OWN_TIME) {
+        return -1; /* whose clock may stand still, or jump */
+    }
+    if (self->doubts_armed) {
+        return 0;
+    }
+    corolla_timer_init(&self->doubts_timer, settle_doubts, self);
+    if (corolla_timer_start(&core->reactor, &self->doubts_timer, corolla_clock() + LONGEST_FAITH) < 0) {
+        return -1;
+    }
+    self->doubts_armed = true;
+    return 0;
+}
+
+/* A wait begins with the watch that is there. 0, or -1 when it has to be looked at now. */
+static int
+entry_doubt(Entry *entry)
+{
+    LoopObject *self = entry->loop;
+    entry->waits++;
+    if (entry->doubted) {
+        return 0;
+    }
+    if (arm_doubts(self) < 0) {
+        return -1;
+    }
+    entry->doubted = true;
+    entry->doubted_at = entry->waits;
+    entry->after = self->doubts;
+    self->doubts = entry;
+    return 0;
+}
+
+static int
+settle_doubts(void *arg)
+{
+    LoopObject *self = arg;
+    Entry *doubts = self->doubts;
+    corolla_timer_fired(&self->doubts_timer);
+    self->doubts_armed = false;
+    self->doubts = NULL;
+    corolla_core_leave_task(&self->head.core);
+    while (doubts != NULL) {
+        Entry *entry = doubts;
+        doubts = entry->after;
+        entry->doubted = false;
+        if (entry->watch.reactor == NULL || entry->watch.idle || entry_interest(entry) == 0) {
+            continue; /* nobody waits */
+        }
+        /* Where it is another wait than the one that was doubted, the same again, of this one. */
+        bool later = entry->waits != entry->doubted_at && entry_doubt(entry) == 0;
+        if (!later && !corolla_watch_alive(&entry->watch)) {
+            entry_forget(entry);
+        }
+    }
+    return 0;
+}
+
 /* Sees that event is watched besides what is already. owner: a weak reference to a socket, stolen, or NULL. 0, or -1 with
  * an exception. */
 static int
@@ -263,9 +339,12 @@ entry_watch(Entry *entry, unsigned event, PyObject *owner)
     PyObject *old = entry->kept;
     entry->kept = owner;
     if (known && (entry->watch.interest & event) != 0 && (entry->watch.interest & COROLLA_EDGE) == edge) {
-        entry->watch.idle = false;
-        Py_DECREF(old);
-        return 0;
+        known = entry_doubt(entry) == 0;
+        if (known) {
+            entry->watch.idle = false;
+            Py_DECREF(old);
+            return 0;
+        }
     }
     Py_XDECREF(old);
     /* Somebody is there already: is it the same descriptor still, or one that was given the number? */
@@ -592,6 +671,11 @@ loop_readers_close(LoopObject *self)
     /* What is dropped may run finalizers: they find a loop without readers. */
     Entry **table = self->readers;
     size_t count = self->reader_count;
+    if (self->doubts_armed) {
+        (void)corolla_timer_stop(&self->head.core.reactor, &self->doubts_timer);
+        self->doubts_armed = false;
+    }
+    self->doubts = NULL;
     self->readers = NULL;
     self->reader_count = 0;
     for (size_t i = 0; i < count; i++) {

@@ -319,3 +319,133 @@ def test_calls_on_a_closed_loop(pair):
     assert got == [b"abc", b"abc", (b"abc", None)]
     with pytest.raises(RuntimeError, match="closed"):
         calls[3].send(None)
+
+
+async def in_time(loop, one, other, data=b"x"):
+    """A sock_recv that has to wait, and is not to do so for ever."""
+    task = asyncio.ensure_future(loop.sock_recv(one, 100))
+    await asyncio.sleep(0)
+    other.send(data)
+    assert await asyncio.wait_for(task, 10) == data
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_another_file_on_the_sockets_number(loop, run, pair, copied):
+    """os.dup2() onto a socket whose watch is kept, though the object is the same."""
+    one, other = pair
+
+    async def main():
+        await receive(loop, one, other)
+        for _ in range(3):
+            new, peer = two()
+            copy = os.dup(one.fileno()) if copied else None
+            os.dup2(new.fileno(), one.fileno())
+            new.close()
+            await in_time(loop, one, peer, b"by the new one")
+            await receive(loop, one, peer)
+            await receive(loop, one, peer)
+            peer.close()
+            if copied:
+                os.close(copy)
+
+    run(main())
+
+
+def test_a_socket_object_that_is_filled_anew(loop, run):
+    """sock.close() and sock.__init__(fileno=...) with the number it had."""
+
+    async def main():
+        one, other = two()
+        for _ in range(3):
+            await receive(loop, one, other)
+            fd = one.fileno()
+            one.close()
+            other.close()
+            new, other = two()
+            if new.fileno() != fd:
+                new, other = other, new
+            assert new.fileno() == fd
+            one.__init__(fileno=new.detach())
+            one.setblocking(False)
+            await in_time(loop, one, other)
+        one.close()
+        other.close()
+
+    run(main())
+
+
+def test_a_wait_is_looked_at_once(loop, run, pair):
+    """And no loop wakes up for it again and again."""
+    one, other = pair
+
+    async def main():
+        await receive(loop, one, other)
+        task = asyncio.ensure_future(loop.sock_recv(one, 100))
+        await asyncio.sleep(0.2)
+        before = pathlib.Path("/proc/self/status").read_text().split("voluntary_ctxt_switches:")[1].split()[0]
+        await asyncio.sleep(0.5)
+        after = pathlib.Path("/proc/self/status").read_text().split("voluntary_ctxt_switches:")[1].split()[0]
+        assert int(after) - int(before) < 5
+        assert not task.done()
+        other.send(b"late")
+        assert await task == b"late"
+
+    run(main())
+
+
+def test_many_waits_while_others_are_looked_at(loop, run):
+    """Busy sockets are never asked about, idle ones once, and all get what is theirs."""
+
+    async def main():
+        pairs = [two() for _ in range(20)]
+        for one, other in pairs:
+            await receive(loop, one, other)
+        idle = [asyncio.ensure_future(loop.sock_recv(one, 100)) for one, _ in pairs[:10]]
+        end = loop.time() + 0.3
+        while loop.time() < end:
+            await asyncio.gather(*(receive(loop, one, other) for one, other in pairs[10:]))
+        assert not any(task.done() for task in idle)
+        idle[0].cancel()
+        for _, other in pairs[1:10]:
+            other.send(b"y")
+        assert await asyncio.gather(*idle[1:]) == [b"y"] * 9
+        for each in pairs:
+            for sock in each:
+                sock.close()
+
+    run(main())
+
+
+def test_closed_with_a_doubt(pair):
+    one, other = pair
+    loop = impl.new_event_loop()
+    loop.run_until_complete(receive(loop, one, other))
+    task = loop.create_task(loop.sock_recv(one, 1))
+    task._log_destroy_pending = False
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+
+
+def test_a_clock_of_ones_own(pair):
+    """A loop whose time() stands still asks at once."""
+    one, other = pair
+
+    class Loop(impl.EventLoop):
+        def time(self):
+            return 5.0
+
+    async def main():
+        await receive(loop, one, other)
+        new, peer = two()
+        os.dup2(new.fileno(), one.fileno())
+        task = asyncio.ensure_future(loop.sock_recv(one, 100))
+        await asyncio.sleep(0)
+        peer.send(b"x")
+        assert await task == b"x"
+        new.close()
+        peer.close()
+
+    loop = Loop()
+    loop.run_until_complete(main())
+    loop.close()
