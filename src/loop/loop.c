@@ -138,6 +138,7 @@ loop_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->head.core.state = state;
     self->head.core.loop = obj;
     self->wake_read = self->wake_write = -1;
+    self->doubts_fd = -1;
     corolla_state_hold(state);
     return obj;
 }

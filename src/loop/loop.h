@@ -25,8 +25,9 @@ typedef struct LoopObject {
     struct corolla_reader **readers; /* owned table by descriptor, of owned entries */
     size_t reader_count;
     struct corolla_reader *doubts; /* borrowed: head of a list of those whose watch is taken on trust */
-    corolla_timer doubts_timer;    /* of settle_doubts(), while doubts_armed */
-    bool doubts_armed;
+    corolla_watch doubts_watch;    /* of doubts_fd */
+    int doubts_fd;                 /* owned timerfd, -1 until used */
+    bool doubts_armed;             /* it will tell */
 
     /* names.c: look-ups not answered yet */
     struct loop_lookup *lookups; /* borrowed: head of a list through the states of their coroutines */

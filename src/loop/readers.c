@@ -6,6 +6,8 @@
 #include "loop.h"
 
 #include <errno.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 enum { READING, WRITING, SIDES };
 
@@ -20,12 +22,12 @@ struct corolla_reader {
     corolla_watch watch;
     LoopObject *loop; /* borrowed: it owns the entry */
     int fd;
-    PyObject *file;   /* owned: the object add_reader() was given in place of a number, or NULL */
-    PyObject *kept;   /* owned: weak reference to the socket whose watch is kept while nobody waits, or NULL */
-    size_t read_hint; /* of sock.c */
-    bool served;      /* a wait was told, and its call may not have run yet: what it will read is still there */
-    bool doubted;     /* on the loop's list of those whose watch is to be looked at */
-    size_t waits, doubted_at;     /* how many began with a watch that was there; the number when it was last looked at */
+    PyObject *file;           /* owned: the object add_reader() was given in place of a number, or NULL */
+    PyObject *kept;           /* owned: weak reference to the socket whose watch is kept while nobody waits, or NULL */
+    size_t read_hint;         /* of sock.c */
+    bool served;              /* a wait was told, and its call may not have run yet: what it will read is still there */
+    bool doubted;             /* on the loop's list of those whose watch is to be looked at */
+    size_t waits, doubted_at; /* how many began with a watch that was there; the number when it was last looked at */
     struct corolla_reader *after; /* borrowed: the next on that list */
     Side sides[SIDES];
 };
@@ -261,23 +263,29 @@ entry_forget(Entry *entry)
  * is the descriptor; but os.dup2() may have put another file there, or sock.__init__(fileno=) another number into the
  * object. Asking the kernel each time would cost what keeping the watch has saved; so it is asked about those that have
  * waited for a while in vain, once in each such wait. */
-#define LONGEST_FAITH (INT64_C(50) * 1000000)
+#define LONGEST_FAITH (50L * 1000 * 1000) /* ns */
 
-static int settle_doubts(void *arg);
+static int settle_doubts(corolla_watch *watch, unsigned events);
 
-/* Sees that the doubts are looked at in a while. 0, or -1 when they cannot be. */
+/* Sees that the doubts are looked at in a while. By a descriptor, since a timer of the reactor's would have every poll
+ * set an alarm in the kernel, which costs more than what it is for. 0, or -1 when they cannot be. */
 static int
 arm_doubts(LoopObject *self)
 {
-    corolla_core *core = &self->head.core;
-    if (core->overridden & COROLLA_OWN_TIME) {
-        return -1; /* whose clock may stand still, or jump */
+    const struct itimerspec in_a_while = {.it_value = {.tv_nsec = LONGEST_FAITH}};
+    if (self->doubts_fd < 0) {
+        int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+        if (fd < 0) {
+            return -1;
+        }
+        corolla_watch_init(&self->doubts_watch, settle_doubts);
+        if (corolla_watch_start(&self->head.core.reactor, &self->doubts_watch, fd, COROLLA_READABLE) < 0) {
+            close(fd);
+            return -1;
+        }
+        self->doubts_fd = fd;
     }
-    if (self->doubts_armed) {
-        return 0;
-    }
-    corolla_timer_init(&self->doubts_timer, settle_doubts, self);
-    if (corolla_timer_start(&core->reactor, &self->doubts_timer, corolla_clock() + LONGEST_FAITH) < 0) {
+    if (!self->doubts_armed && timerfd_settime(self->doubts_fd, 0, &in_a_while, NULL) < 0) {
         return -1;
     }
     self->doubts_armed = true;
@@ -304,11 +312,16 @@ entry_doubt(Entry *entry)
 }
 
 static int
-settle_doubts(void *arg)
+settle_doubts(corolla_watch *watch, unsigned events)
 {
-    LoopObject *self = arg;
+    (void)events;
+    LoopObject *self = (LoopObject *)((char *)watch - offsetof(LoopObject, doubts_watch));
     Entry *doubts = self->doubts;
-    corolla_timer_fired(&self->doubts_timer);
+    uint64_t count;
+    if (read(watch->fd, &count, sizeof count) != (ssize_t)sizeof count && errno != EAGAIN) {
+        corolla_watch_stop(watch); /* closed behind our back, and the number may be another's: another one is made */
+        self->doubts_fd = -1;
+    }
     self->doubts_armed = false;
     self->doubts = NULL;
     corolla_core_leave_task(&self->head.core);
@@ -665,17 +678,25 @@ entry_free(Entry *entry)
     PyMem_Free(entry);
 }
 
+static void
+doubts_close(LoopObject *self)
+{
+    self->doubts = NULL;
+    self->doubts_armed = false;
+    if (self->doubts_fd >= 0) {
+        corolla_watch_stop(&self->doubts_watch);
+        close(self->doubts_fd);
+        self->doubts_fd = -1;
+    }
+}
+
 void
 loop_readers_close(LoopObject *self)
 {
     /* What is dropped may run finalizers: they find a loop without readers. */
     Entry **table = self->readers;
     size_t count = self->reader_count;
-    if (self->doubts_armed) {
-        (void)corolla_timer_stop(&self->head.core.reactor, &self->doubts_timer);
-        self->doubts_armed = false;
-    }
-    self->doubts = NULL;
+    doubts_close(self);
     self->readers = NULL;
     self->reader_count = 0;
     for (size_t i = 0; i < count; i++) {

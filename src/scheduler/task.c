@@ -111,7 +111,8 @@ enter_task(corolla_task *task)
         if (PyDict_SetItem(state->current_tasks, loop, (PyObject *)task) < 0) {
             return -1;
         }
-        Py_SETREF(core->shown, Py_NewRef((PyObject *)task)); /* not the old one's last: enter_context() has seen to it */
+        Py_SETREF(core->shown,
+                  Py_NewRef((PyObject *)task)); /* not the old one's last: enter_context() has seen to it */
         return 0;
     }
     PyObject *current;
