@@ -80,7 +80,8 @@ async def main():
     datagram, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
     streams = await asyncio.open_connection("127.0.0.1", port)
     old = await connect(port)
-    await ask(old, b"a watch that is kept")
+    for _ in range(3):
+        await ask(old, b"a watch that is kept, and used again")
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
     accepting = asyncio.ensure_future(loop.sock_accept(listening))
