@@ -358,6 +358,9 @@ typedef struct corolla_state {
     PyTypeObject *stream_type, *stream_acceptor_type, *stream_connecting_type;    /* owned, each */
     PyTypeObject *subprocess_protocol_type, *stream_process_type;                 /* owned, each */
     const struct corolla_native_protocol *stream_protocol_ops; /* borrowed: static; for stream_protocol_type exactly */
+    const struct corolla_native_protocol *stream_reader_ops;   /* borrowed: static; for stream_reader_type exactly */
+    PyObject *(*subprocess_reader)(PyObject *protocol,
+                                   int fd); /* process_protocol.c; for subprocess_protocol_type exactly */
 
     /* loop/ */
     PyObject *socket_fileno;              /* owned: the method of the socket module's own type, or NULL */

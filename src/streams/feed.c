@@ -22,54 +22,68 @@ room_in(StreamReader *reader, size_t hint, void **buf, size_t *len)
     return buffer_reserve(buffer, least, buf, len);
 }
 
+/* ---- For a reader ------------------------------------------------------------------------------ */
+
 static int
-native_where(PyObject *self, size_t hint, void **buf, size_t *len)
+reader_where(PyObject *self, size_t hint, void **buf, size_t *len)
+{
+    return room_in((StreamReader *)self, hint, buf, len);
+}
+
+/* So many came, at buf: in the buffer, where room_in() said, or in memory of the transport's. 0 or -1. */
+static int
+reader_came(PyObject *self, const void *buf, size_t n)
+{
+    StreamReader *reader = (StreamReader *)self;
+    corolla_buffer *buffer = &reader->buffer;
+    if (buffer->store != NULL && buf == PyBytes_AS_STRING(buffer->store) + buffer->end) {
+        buffer_added(buffer, n);
+    }
+    else if (buffer_add(buffer, buf, n) < 0) {
+        return -1;
+    }
+    return reader_fed(reader);
+}
+
+const corolla_native_protocol reader_native_ops = {reader_where, reader_came};
+
+/* ---- For a protocol ---------------------------------------------------------------------------- */
+
+static int
+protocol_where(PyObject *self, size_t hint, void **buf, size_t *len)
 {
     StreamProtocol *protocol = (StreamProtocol *)self;
     PyObject *reader = protocol_reader(protocol);
     if (reader == NULL) {
         return 0;
     }
-    int rc = reader_is_plain(protocol->flow.state, reader) ? room_in((StreamReader *)reader, hint, buf, len) : 0;
+    int rc = reader_is_plain(protocol->flow.state, reader) ? reader_where(reader, hint, buf, len) : 0;
     Py_DECREF(reader);
     return rc;
 }
 
-/* So many came, at buf: there, or in memory of the transport's. 0 or -1. */
 static int
-native_came(PyObject *self, const void *buf, size_t n)
+protocol_came(PyObject *self, const void *buf, size_t n)
 {
     StreamProtocol *protocol = (StreamProtocol *)self;
-    PyObject *object = protocol_reader(protocol);
-    if (object == NULL) {
+    PyObject *reader = protocol_reader(protocol);
+    if (reader == NULL) {
         return 0; /* nobody will read it */
     }
     int rc;
-    if (reader_is_plain(protocol->flow.state, object)) {
-        StreamReader *reader = (StreamReader *)object;
-        corolla_buffer *buffer = &reader->buffer;
-        bool inside = buffer->store != NULL && buf == PyBytes_AS_STRING(buffer->store) + buffer->end;
-        rc = 0;
-        if (inside) {
-            buffer_added(buffer, n);
-        }
-        else {
-            rc = buffer_add(buffer, buf, n);
-        }
-        if (rc == 0) {
-            rc = reader_fed(reader);
-        }
+    if (reader_is_plain(protocol->flow.state, reader)) {
+        rc = reader_came(reader, buf, n);
     }
     else {
         PyObject *data = PyBytes_FromStringAndSize(buf, (Py_ssize_t)n);
         PyObject *fed =
-            data == NULL ? NULL : PyObject_CallMethodOneArg(object, protocol->flow.state->s.feed_data, data);
+            data == NULL ? NULL : PyObject_CallMethodOneArg(reader, protocol->flow.state->s.feed_data, data);
         rc = fed == NULL ? -1 : 0;
         Py_XDECREF(data);
         Py_XDECREF(fed);
     }
-    Py_DECREF(object);
+    Py_DECREF(reader);
     return rc;
 }
 
-const corolla_native_protocol stream_native_ops = {native_where, native_came};
+const corolla_native_protocol stream_native_ops = {protocol_where, protocol_came};

@@ -197,6 +197,16 @@ reader_of(SubprocessProtocol *protocol, int fd)
     return reader == Py_None ? NULL : Py_XNewRef(reader);
 }
 
+/* For transports of ours: the reader that may be fed without a method's being called, borrowed; or NULL. */
+static PyObject *
+plain_reader(PyObject *self, int fd)
+{
+    SubprocessProtocol *protocol = (SubprocessProtocol *)self;
+    PyObject *reader = protocol->streams[fd];
+    return reader != NULL && reader_is_plain(protocol->flow.state, reader) && !((StreamReader *)reader)->eof ? reader
+                                                                                                             : NULL;
+}
+
 static PyObject *
 protocol_pipe_data_received(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -425,5 +435,6 @@ subprocess_protocol_init(PyObject *module, corolla_state *state)
         corolla_add_methods(state->subprocess_protocol_type, flow_methods) < 0) {
         return -1;
     }
+    state->subprocess_reader = plain_reader;
     return PyModule_AddType(module, state->subprocess_protocol_type);
 }

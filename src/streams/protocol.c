@@ -341,5 +341,6 @@ protocol_init(PyObject *module, corolla_state *state)
         return -1;
     }
     state->stream_protocol_ops = &stream_native_ops;
+    state->stream_reader_ops = &reader_native_ops;
     return PyModule_AddType(module, state->stream_protocol_type);
 }

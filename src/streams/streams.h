@@ -146,7 +146,8 @@ PyObject *protocol_reader(StreamProtocol *protocol);
 /* Whether the transport encrypts, from its 'sslcontext'. 0 or -1. */
 int protocol_learn_tls(StreamProtocol *protocol, PyObject *transport);
 PyObject *protocol_connection_made(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
-extern const corolla_native_protocol stream_native_ops; /* feed.c */
+/* feed.c: for a protocol, and for a plain reader in its place. */
+extern const corolla_native_protocol stream_native_ops, reader_native_ops;
 
 /* ---- StreamWriter: writer.c ------------------------------------------------------------------ */
 

@@ -5,10 +5,32 @@
 
 /* ---- The stream ---------------------------------------------------------------------------- */
 
+/* What takes the bytes without a method's being called, borrowed, in *taker; NULL when there is nothing of the kind. */
+static const corolla_native_protocol *
+native_of(PipeTransport *t, PyObject **taker)
+{
+    *taker = t->protocol;
+    if (t->protocol == NULL) {
+        return NULL;
+    }
+    return Py_IS_TYPE(t->protocol, t->state->process_pipe_type) ? corolla_native_of_pipe(t->state, t->protocol, taker)
+                                                                : corolla_native_of(t->state, t->protocol);
+}
+
 static int
 read_where(corolla_stream *s, size_t hint, void **buf, size_t *len)
 {
     PipeTransport *t = pipe_of(s);
+    PyObject *taker;
+    const corolla_native_protocol *native = native_of(t, &taker);
+    if (native != NULL) {
+        if (native->where(taker, hint, buf, len) < 0) {
+            return pipe_fatal(t, "Fatal read error on pipe transport");
+        }
+        if (*buf != NULL) {
+            return 0;
+        }
+    }
     if (transport_land(t->core, &t->landing, hint, buf, len) < 0) {
         return pipe_fatal(t, "Fatal read error on pipe transport");
     }
@@ -45,6 +67,14 @@ deliver_eof(PipeTransport *t)
 static int
 deliver_data(PipeTransport *t, const void *buf, ssize_t n)
 {
+    PyObject *taker;
+    const corolla_native_protocol *native = t->landing == NULL ? native_of(t, &taker) : NULL;
+    if (native != NULL) {
+        Py_INCREF(taker);
+        int rc = native->came(taker, buf, (size_t)n);
+        Py_DECREF(taker);
+        return rc < 0 ? pipe_fatal(t, "Fatal error: protocol.data_received() call failed.") : 0;
+    }
     PyObject *data = transport_take(&t->landing, buf, n);
     if (data == NULL) {
         return pipe_fatal(t, "Fatal read error on pipe transport");

@@ -39,6 +39,17 @@ tell(ProcessPipe *p, PyObject *name, PyObject *arg, const char *message)
     return result;
 }
 
+const corolla_native_protocol *
+corolla_native_of_pipe(const corolla_state *state, PyObject *protocol, PyObject **taker)
+{
+    ProcessTransport *t = ((ProcessPipe *)protocol)->process;
+    if (t == NULL || t->protocol == NULL || !Py_IS_TYPE(t->protocol, state->subprocess_protocol_type)) {
+        return NULL;
+    }
+    *taker = state->subprocess_reader(t->protocol, ((ProcessPipe *)protocol)->number);
+    return *taker == NULL ? NULL : state->stream_reader_ops;
+}
+
 static PyObject *
 pipe_connection_made(PyObject *self, PyObject *transport)
 {

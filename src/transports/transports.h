@@ -58,6 +58,10 @@ corolla_native_of(const corolla_state *state, PyObject *protocol)
                                                              : NULL;
 }
 
+/* The same for the protocol of a child's pipe, at the moment: what of the process's protocol takes its bytes, borrowed, in
+ * *taker. process_pipe.c */
+const corolla_native_protocol *corolla_native_of_pipe(const corolla_state *state, PyObject *protocol, PyObject **taker);
+
 /* ---- tcp.c: TcpTransport and UnixTransport ------------------------------------------------------ */
 
 typedef struct corolla_tcp_options {
