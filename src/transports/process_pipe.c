@@ -25,8 +25,12 @@ tell(ProcessPipe *p, PyObject *name, PyObject *arg, const char *message)
     PyObject *protocol = Py_NewRef(t->protocol);
     PyObject *number = arg == NULL ? NULL : PyLong_FromLong(p->number);
     PyObject *args[4] = {NULL, protocol, number, arg};
+    int64_t began = t->core != NULL && t->core->debug ? corolla_clock() : 0;
     PyObject *result =
         PyObject_VectorcallMethod(name, args + 1, (arg == NULL ? 1 : 3) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (began != 0 && t->core != NULL) {
+        transport_report_slow(t->core, protocol, name, (PyObject *)t, corolla_clock() - began);
+    }
     Py_XDECREF(number);
     Py_DECREF(protocol);
     if (result == NULL) {

@@ -8,7 +8,8 @@
 void
 transport_report_slow(corolla_core *core, PyObject *protocol, PyObject *name, PyObject *owner, int64_t took)
 {
-    if (!corolla_core_is_slow(core, took)) {
+    /* What a process's pipe calls has been reported by itself. */
+    if (!corolla_core_is_slow(core, took) || Py_IS_TYPE(protocol, core->state->process_pipe_type)) {
         return;
     }
     PyObject *exc = PyErr_GetRaisedException();

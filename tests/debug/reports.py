@@ -31,12 +31,15 @@ RULES: list[tuple[str, str]] = [
     # How long something took, and when it is due.
     (r"took \d+\.\d+ ?(m?s)", r"took N \1"),
     (r"\bwhen=\d+(\.\d+)?", "when=N"),
-    # Descriptors, ports that the kernel chose, and temporary folders.
+    # Descriptors, ports and pids that the kernel chose, and temporary folders.
     (r"\bfd=\d+", "fd=N"),
     (r"(Read|Write) pipe \d+", r"\1 pipe N"),
     (r"'127\.0\.0\.1', \d{5}\b", "'127.0.0.1', PORT"),
     (r"\b127\.0\.0\.1:\d{5}\b", "127.0.0.1:PORT"),
     (r"/tmp/tmp\w+", "/tmp/FOLDER"),
+    (r"\bpid[ =]\d+", "pid=N"),
+    # How far the pipes of a process are, which is chance.
+    (r"(pid=N (?:running|returncode=-?\d+))( std\w+=<\w+ [^>]*>)+", r"\1 PIPES"),
     # Where a warning was given, with that line: the one that happened to drop the last reference.
     (r"^\S+\.py:\d+: (?=\w+Warning: )", ""),
     (r"(^\w+Warning: .*\n(?:Coroutine created at .*\n(?:  File .*\n|    .*\n)*)?)  (?! |File ).*\n", r"\1"),
@@ -48,6 +51,7 @@ NAMES: list[tuple[str, str]] = [
     (r"\bBase(Selector)?EventLoop\.", "EventLoop."),
     (r"\b_SelectorSocketTransport\b", "TcpTransport"),
     (r"\b_SelectorDatagramTransport\b", "DatagramEndpoint"),
+    (r"\b_UnixSubprocessTransport\b", "ProcessTransport"),
     (r"\b_UnixReadPipeTransport\b", "ReadPipeTransport"),
     (r"\b_UnixWritePipeTransport\b", "WritePipeTransport"),
     (r"\basyncio\.streams\.StreamReaderProtocol\b", "corolla.StreamReaderProtocol"),

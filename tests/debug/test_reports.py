@@ -102,6 +102,25 @@ RIGHT: dict[str, list[tuple[str, str, str]]] = {
             "SlowDatagrams.datagram_received() of <DatagramEndpoint fd=N read=polling write=<idle, bufsize=0>>",
         ),
     ],
+    "subprocesses": [
+        ("reading has ended by then", r"polling> was closed by peer", "idle> was closed by peer"),
+        (
+            "there is no Handle: the protocol and the process are named instead",
+            r"<Handle (Slow\.pipe_data_received\(\)|Slow\.pipe_data_received\(1, b'out'\)) created at LIBRARY>",
+            "Slow.pipe_data_received() of <ProcessTransport pid=N running PIPES>",
+        ),
+        (
+            "the same",
+            r"<Handle Slow\.process_exited\(\) created at LIBRARY>",
+            "Slow.process_exited() of <ProcessTransport pid=N returncode=3 PIPES>",
+        ),
+        (
+            "the same",
+            r"Exception in callback Fails\.process_exited.*\nhandle.*\nsource_traceback.*\n(?:  .*\n)+",
+            "Exception in callback protocol.process_exited()\nprotocol: <__main__.Fails object at 0x...>\n"
+            "transport: <ProcessTransport pid=N returncode=3 PIPES>\n",
+        ),
+    ],
     "switches": [
         ("get_debug() is a bool", r"^0\n1\n", "False\nTrue\n"),
     ],
