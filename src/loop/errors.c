@@ -15,12 +15,15 @@ log_raised(corolla_core *core, const char *message)
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
+    PyObject *handled = PyErr_GetHandledException();
     PyObject *error = PyObject_GetAttrString(core->state->logger, "error");
     PyObject *args = Py_BuildValue("(s)", message);
-    PyObject *kwargs = Py_BuildValue("{s:O}", "exc_info", exc);
+    PyObject *kwargs = Py_BuildValue("{s:O}", "exc_info", Py_True);
     PyObject *done = NULL;
     if (error != NULL && args != NULL && kwargs != NULL) {
+        PyErr_SetHandledException(exc); /* as in an except clause, also for filters and handlers that look */
         done = PyObject_Call(error, args, kwargs);
+        PyErr_SetHandledException(handled);
     }
     if (done == NULL) {
         PyErr_WriteUnraisable(core->loop);
@@ -29,6 +32,7 @@ log_raised(corolla_core *core, const char *message)
     Py_XDECREF(kwargs);
     Py_XDECREF(args);
     Py_XDECREF(error);
+    Py_XDECREF(handled);
     Py_DECREF(exc);
     return 0;
 }
