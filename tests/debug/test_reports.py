@@ -158,6 +158,28 @@ def test_says_what_asyncio_says(program):
     assert not differences(allowed(program, theirs), ours.replace("UnixTransport", "TcpTransport"))
 
 
+MODES = {
+    "nothing": (("-W", "default"), {}),
+    "-X dev": (("-X", "dev"), {}),
+    "PYTHONASYNCIODEBUG=1": (("-W", "default"), {"PYTHONASYNCIODEBUG": "1"}),
+    "PYTHONASYNCIODEBUG=": (("-W", "default"), {"PYTHONASYNCIODEBUG": ""}),
+}
+
+
+@pytest.mark.parametrize(("options", "variables"), MODES.values(), ids=MODES)
+def test_debug_mode_is_on_where_it_is_in_asyncio(options, variables):
+    theirs, ours = (plain(output_of("switches", name, *options, **variables)) for name in ("asyncio", "corolla"))
+    assert not differences(allowed("switches", theirs), ours)
+    assert ours.startswith(f"run() ({'-X' in options or variables.get('PYTHONASYNCIODEBUG') == '1'}, ")
+
+
+@pytest.mark.parametrize("program", ["errors_in_callbacks", "never_retrieved", "asyncgens", "exception_context"])
+def test_says_the_same_out_of_debug_mode(program):
+    """What is said anyway, with as much less as asyncio says less."""
+    theirs, ours = (plain(output_of(program, name, "-W", "default")) for name in ("asyncio", "corolla"))
+    assert not differences(allowed(program, theirs), ours)
+
+
 @pytest.mark.parametrize("program", sorted(RIGHT))
 def test_no_difference_is_listed_that_is_none(program):
     theirs = rewritten(said(program, "asyncio"), NAMES)
