@@ -98,6 +98,9 @@ protocol_connection_lost(PyObject *self, PyObject *const *args, Py_ssize_t nargs
     }
     TlsTransport *t = ((TlsProtocol *)self)->tls;
     ((TlsProtocol *)self)->tls = NULL;
+    if (t != NULL) {
+        t->face = NULL;
+    }
     return answer(t, t == NULL ? 0 : tls_lost(t, exc == Py_None ? NULL : exc));
 }
 
