@@ -28,6 +28,7 @@ def leaks_nothing(loop, leaks_nothing):
 
 def test_upgraded_streams(loop, leaks_nothing):
     contexts = client_context(), server_context()
+    ended = asyncio.Semaphore(0)
 
     async def handler(reader, writer):
         assert await reader.readline() == b"STARTTLS\n"
@@ -36,6 +37,7 @@ def test_upgraded_streams(loop, leaks_nothing):
         writer.write(await reader.readline())
         writer.close()
         await writer.wait_closed()
+        ended.release()
 
     server = loop.run_until_complete(corolla.start_server(handler, "127.0.0.1", 0))
     address = server.sockets[0].getsockname()
@@ -49,6 +51,7 @@ def test_upgraded_streams(loop, leaks_nothing):
         assert await reader.read() == b"line\n"
         writer.close()
         await writer.wait_closed()
+        await ended.acquire()
 
     leaks_nothing(operation, rounds=ROUNDS)
     server.close()
