@@ -335,7 +335,8 @@ subprocess_shell(PyObject *loop, PyObject *args, PyObject *kwargs)
 
 PyDoc_STRVAR(
     subprocess_exec_doc,
-    "subprocess_exec($self, protocol_factory, program, /, *args, stdin=-1, stdout=-1, stderr=-1, **kwargs)\n--\n\n"
+    "subprocess_exec($self, protocol_factory, program, *args, stdin=-1, stdout=-1, stderr=-1, universal_newlines=False,\n"
+    "                shell=False, bufsize=0, encoding=None, errors=None, text=None, **kwargs)\n--\n\n"
     "Start a program: a (transport, protocol) pair. A coroutine.\n\n"
     "protocol_factory: gives a SubprocessProtocol. program, args: str, bytes or path-like. stdin, stdout, stderr:\n"
     "subprocess.PIPE (the default), DEVNULL, a file object, a descriptor, None for the parent's own; stderr also\n"
@@ -343,11 +344,13 @@ PyDoc_STRVAR(
     "shell, which raise ValueError when they ask for anything. Raises what Popen raises when the program cannot be\n"
     "started; nothing is left open then. Cancelled, it kills the child and waits for its end.\n\n"
     "Child watchers of the event loop policy are not asked. Specified by asyncio.loop.subprocess_exec().");
-PyDoc_STRVAR(subprocess_shell_doc,
-             "subprocess_shell($self, protocol_factory, cmd, /, *, stdin=-1, stdout=-1, stderr=-1, **kwargs)\n--\n\n"
-             "Start a command of the shell: a (transport, protocol) pair. A coroutine.\n\n"
-             "cmd: str or bytes, else ValueError. The rest is as for subprocess_exec(). Specified by\n"
-             "asyncio.loop.subprocess_shell().");
+PyDoc_STRVAR(
+    subprocess_shell_doc,
+    "subprocess_shell($self, protocol_factory, cmd, *, stdin=-1, stdout=-1, stderr=-1, universal_newlines=False,\n"
+    "                 shell=True, bufsize=0, encoding=None, errors=None, text=None, **kwargs)\n--\n\n"
+    "Start a command of the shell: a (transport, protocol) pair. A coroutine.\n\n"
+    "cmd: str or bytes, else ValueError. The rest is as for subprocess_exec(). Specified by\n"
+    "asyncio.loop.subprocess_shell().");
 
 PyMethodDef corolla_loop_subprocess_methods[] = {
     {"subprocess_exec", (PyCFunction)(void (*)(void))subprocess_exec, METH_VARARGS | METH_KEYWORDS,

@@ -93,7 +93,8 @@ waiter_main(void *arg)
     else if (waiter->then == TELL) {
         atomic_fetch_add_explicit(&waiter->refs, 1, memory_order_relaxed);
         if (corolla_inbox_post(waiter->inbox, corolla_child_waited, waiter) < 0) {
-            waiter_drop(waiter); /* the reactor is closed, or out of memory: the owner reaps when it lets go */
+            /* The reactor is closed, or out of memory: the owner reaps when it lets go. */
+            (void)atomic_fetch_sub_explicit(&waiter->refs, 1, memory_order_relaxed);
         }
     }
     pthread_mutex_unlock(&waiter->lock);
@@ -138,7 +139,7 @@ waiter_start(pid_t pid, corolla_inbox *inbox, corolla_child *child, int *err)
     pthread_mutex_init(&waiter->lock, NULL);
     *err = start_thread(waiter_main, waiter);
     if (*err < 0) {
-        waiter_drop(waiter);
+        atomic_store_explicit(&waiter->refs, 1, memory_order_relaxed);
         waiter_drop(waiter);
         return NULL;
     }

@@ -1,4 +1,4 @@
-"""Subprocesses: started, ended, killed, cancelled and refused, they leave blocks, objects, descriptors and malloc'ed bytes alone."""
+"""Subprocesses that end, are killed, cancelled or refused leave blocks, objects, descriptors and malloc'ed bytes alone."""
 
 import asyncio
 import os
