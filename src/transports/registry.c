@@ -200,7 +200,7 @@ corolla_transports_own_job(corolla_job_fn fn)
 {
     return fn == tcp_made_job || fn == tcp_lost_job || fn == pipe_made_job || fn == pipe_eof_job ||
            fn == pipe_lost_job || fn == datagram_made_job || fn == datagram_lost_job || fn == process_made_job ||
-           fn == process_lost_job || fn == tls_resume_job;
+           fn == process_lost_job || fn == tls_resume_job || fn == tls_upgrade_job;
 }
 
 int

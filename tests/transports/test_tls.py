@@ -252,6 +252,25 @@ def test_paused_for_long(run):
     run(main())
 
 
+def test_read_limits_of_nothing(run):
+    """With marks of 0, whatever comes while reading is paused pauses the transport below, and resuming goes on."""
+
+    async def main():
+        async with tls_pair() as (transport, protocol, peer):
+            transport.set_read_buffer_limits(high=0)
+            for i in range(3):
+                transport.pause_reading()
+                peer.tls.write(b"some" * 10000)
+                records = peer.records()
+                await peer.send(records[:30000])
+                await turns()
+                transport.resume_reading()
+                await peer.send(records[30000:])
+                await protocol.until(lambda i=i: len(protocol.data) == 40000 * (i + 1))
+
+    run(main())
+
+
 @pytest.mark.parametrize("last", ["close_notify", "close_notify and FIN", "FIN"])
 def test_paused_to_the_end(run, last):
     """All that was sent before the end reaches a protocol that has paused, once it resumes (uvloop commit 6476aad)."""
@@ -669,24 +688,28 @@ def test_callback_that_raises(run, reports, where):
 def test_interrupt_in_data_received(loop):
     """KeyboardInterrupt leaves the loop at once, and the connection goes on when the loop does."""
 
-    class Interrupted(Recorder):
-        def data_received(self, data):
-            super().data_received(data)
-            if data == b"interrupt":
+    class Interrupted(BufferedRecorder):
+        def __init__(self):
+            super().__init__(9)
+
+        def buffer_updated(self, nbytes):
+            super().buffer_updated(nbytes)
+            if self.data == b"interrupt":
                 raise KeyboardInterrupt
 
     async def send(peer, data):
-        await peer.write(data)
+        for record in data:
+            peer.tls.write(record)
+        await peer.send()
         await asyncio.get_running_loop().create_future()
 
     transport, protocol, peer = loop.run_until_complete(make_pair(Interrupted))
-    task = loop.create_task(send(peer, b"interrupt"))
+    task = loop.create_task(send(peer, [b"interrupt", b"more"]))
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(task)
     task.cancel()
 
     async def go_on():
-        await peer.write(b"more")
         await protocol.until(lambda: protocol.data == b"interruptmore")
 
     loop.run_until_complete(go_on())
@@ -909,6 +932,142 @@ def test_alert_is_sent(run):
                 await peer.shake_hands()
             with pytest.raises(ssl.SSLCertVerificationError):
                 await connecting
+
+    run(main())
+
+
+class Foreign(asyncio.Transport):
+    """Somebody's own transport: a list in place of a connection. Calls its protocol from inside whatever calls it."""
+
+    _start_tls_compatible = True
+
+    def __init__(self):
+        super().__init__()
+        self.sent = b""
+        self.lost_with = []
+        self.reading = True
+        self.protocol = None
+
+    def get_protocol(self):
+        return self.protocol
+
+    def write(self, data):
+        self.sent += data
+
+    def take(self):
+        sent, self.sent = self.sent, b""
+        return sent
+
+    def pause_reading(self):
+        self.reading = False
+
+    def resume_reading(self):
+        self.reading = True
+
+    def set_protocol(self, protocol):
+        self.protocol = protocol
+
+    def is_closing(self):
+        return bool(self.lost_with)
+
+    def close(self):
+        if not self.lost_with:
+            self.lost_with.append(None)
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    abort = close
+
+
+def test_over_a_foreign_transport(run):
+    """start_tls over a transport of Python's that calls from inside a task: the task stays the current one."""
+    variable = contextvars.ContextVar("variable")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        variable.set("mine")
+        below, protocol = Foreign(), Recorder()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = server_context().wrap_bio(incoming, outgoing, server_side=True)
+        starting = asyncio.ensure_future(loop.start_tls(below, protocol, client_context(), server_hostname=NAME))
+        task = asyncio.current_task()
+        for _ in range(3):
+            while not below.sent:
+                assert not starting.done()
+                await asyncio.sleep(0)
+            incoming.write(below.take())
+            try:
+                server.do_handshake()
+            except ssl.SSLWantReadError:
+                below.protocol.data_received(outgoing.read())
+                assert asyncio.current_task() is task
+                assert variable.get() == "mine"
+            else:
+                break
+        transport = await starting
+        transport.write(b"hello")
+        incoming.write(below.take())
+        assert server.read(100) == b"hello"
+        server.write(b"answer")
+        below.protocol.data_received(outgoing.read())
+        assert protocol.data == b"answer"
+        assert asyncio.current_task() is task
+        with pytest.raises(ssl.SSLWantReadError):
+            server.unwrap()
+        below.protocol.data_received(outgoing.read())
+        assert await protocol.lost() is None
+        assert protocol.names() == ["data_received", "eof_received", "connection_lost"]
+
+    run(main())
+
+
+def test_start_tls_with_the_hello_there_already(run):
+    """The handshake is not begun inside the task that asks for it, and so does not disturb it."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        hello, words = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = client_context().wrap_bio(words, hello, server_hostname=NAME)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        one, other = socket.socketpair()
+        other.setblocking(False)
+        with other:
+            reader, writer = await asyncio.open_connection(sock=one)
+            await loop.sock_sendall(other, b"STARTTLS\n" + hello.read())
+            assert await reader.readline() == b"STARTTLS\n"
+            protocol = Recorder()
+            upgrading = asyncio.ensure_future(
+                loop.start_tls(writer.transport, protocol, server_context(), server_side=True)
+            )
+            while True:
+                words.write(await loop.sock_recv(other, 65536))
+                try:
+                    client.do_handshake()
+                except ssl.SSLWantReadError:
+                    continue
+                break
+            await loop.sock_sendall(other, hello.read())
+            transport = await upgrading
+            client.write(b"secret")
+            await loop.sock_sendall(other, hello.read())
+            await protocol.until(lambda: protocol.data == b"secret")
+            transport.abort()
+            await protocol.lost()
+            assert await reader.read(0) == b""
+
+    run(main())
+
+
+def test_start_tls_of_what_is_gone(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        one, other = socket.socketpair()
+        with other:
+            transport, _ = await loop.create_connection(Recorder, sock=one)
+            transport.abort()
+            await settled()
+            with pytest.raises(ConnectionError):
+                await loop.start_tls(transport, Recorder(), client_context(), server_hostname=NAME)
 
     run(main())
 

@@ -153,3 +153,10 @@ tls_below_is_closing(TlsTransport *t)
     Py_XDECREF(answer);
     return closing;
 }
+
+bool
+tls_below_is_gone(TlsTransport *t)
+{
+    return (t->on == TLS_ON_TCP && ((TcpTransport *)t->below)->core == NULL) ||
+           (t->on == TLS_ON_TLS && ((TlsTransport *)t->below)->lost);
+}

@@ -9,10 +9,23 @@ tls_of(PyObject *self)
     return (TlsTransport *)Py_XNewRef(((TlsProtocol *)self)->tls);
 }
 
+/* A transport that is not ours calls in a context of its choice, perhaps from inside a task's step: there is none to be
+ * entered, nor a task to be left. answer() is the end of it. */
+static void
+enter(TlsTransport *t)
+{
+    if (t != NULL && t->on == TLS_ON_FOREIGN) {
+        t->inside++;
+    }
+}
+
 /* Steals t. */
 static PyObject *
 answer(TlsTransport *t, int rc)
 {
+    if (t != NULL && t->on == TLS_ON_FOREIGN) {
+        t->inside--;
+    }
     Py_XDECREF(t);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -62,7 +75,13 @@ protocol_connection_made(PyObject *self, PyObject *const *args, Py_ssize_t nargs
         return NULL;
     }
     TlsTransport *t = tls_of(self);
-    return answer(t, t == NULL ? 0 : tls_made(t, below));
+    if (t == NULL) {
+        Py_RETURN_NONE;
+    }
+    int rc = tls_attach(t, below);
+    enter(t);
+    rc = rc < 0 ? rc : tls_begin(t);
+    return answer(t, rc);
 }
 
 static PyObject *
@@ -74,6 +93,7 @@ protocol_data_received(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
         return NULL;
     }
     TlsTransport *t = tls_of(self);
+    enter(t);
     PyObject *result = answer(t, t == NULL || view.len == 0 ? 0 : tls_came(t, view.buf, (size_t)view.len));
     PyBuffer_Release(&view);
     return result;
@@ -84,9 +104,10 @@ protocol_eof_received(PyObject *self, PyObject *unused)
 {
     TlsTransport *t = tls_of(self);
     bool keep_open = false;
-    int rc = t == NULL ? 0 : tls_ended(t, &keep_open);
-    Py_XDECREF(t);
-    return rc < 0 ? NULL : PyBool_FromLong(keep_open);
+    enter(t);
+    PyObject *done = answer(t, t == NULL ? 0 : tls_ended(t, &keep_open));
+    Py_XDECREF(done);
+    return done == NULL ? NULL : PyBool_FromLong(keep_open);
 }
 
 static PyObject *
@@ -101,6 +122,7 @@ protocol_connection_lost(PyObject *self, PyObject *const *args, Py_ssize_t nargs
     if (t != NULL) {
         t->face = NULL;
     }
+    enter(t);
     return answer(t, t == NULL ? 0 : tls_lost(t, exc == Py_None ? NULL : exc));
 }
 
@@ -119,6 +141,7 @@ protocol_resume_writing(PyObject *self, PyObject *unused)
 {
     TlsTransport *t = tls_of(self);
     int rc = 0;
+    enter(t);
     if (t != NULL && t->core != NULL) {
         t->below_full = false;
         if (t->flush.next == NULL) {

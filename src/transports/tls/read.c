@@ -154,6 +154,18 @@ end_of_stream(TlsTransport *t)
     return rc < 0 ? rc : tls_close(t);
 }
 
+/* KeyboardInterrupt leaves the loop; what is there already is for whoever runs it again. Keeps it. */
+static void
+go_on_later(TlsTransport *t)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    if (!t->resuming && t->core != NULL && may_read(t)) {
+        t->resuming = corolla_core_post(t->core, tls_resume_job, Py_NewRef(t)) == 0;
+        PyErr_Clear();
+    }
+    PyErr_SetRaisedException(exc);
+}
+
 int
 tls_pump(TlsTransport *t)
 {
@@ -167,6 +179,7 @@ tls_pump(TlsTransport *t)
     }
     t->pumping = false;
     if (rc < 0) {
+        go_on_later(t);
         return rc;
     }
     if (t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING) {
@@ -198,7 +211,7 @@ tls_control_reading(TlsTransport *t)
         t->below_paused = true;
         rc = tls_below_pause(t);
     }
-    else if (rc == 0 && t->below_paused && (size_t)unread <= t->read_low) {
+    else if (rc == 0 && t->below_paused && (!t->paused || (size_t)unread <= t->read_low)) {
         t->below_paused = false;
         rc = tls_below_resume(t);
     }

@@ -89,6 +89,15 @@ wake_waiter(TlsTransport *t, PyObject *exc)
     return settle(waiter, exc);
 }
 
+/* Before code of anybody's is run; a transport that is not ours may call from inside a task's step. */
+static void
+leave_task(TlsTransport *t)
+{
+    if (t->inside == 0) {
+        corolla_core_leave_task(t->core);
+    }
+}
+
 /* ---- The handshake --------------------------------------------------------------------------------- */
 
 /* Takes the exception being raised. 0 or -1. */
@@ -206,7 +215,7 @@ handshake_late(PyObject *self, PyObject *unused)
 static PyMethodDef handshake_late_def = {"_check_handshake_timeout", handshake_late, METH_NOARGS, NULL};
 
 int
-tls_made(TlsTransport *t, PyObject *below)
+tls_attach(TlsTransport *t, PyObject *below)
 {
     if (tls_check_core(t) < 0) {
         return -1;
@@ -216,6 +225,12 @@ tls_made(TlsTransport *t, PyObject *below)
         return -1;
     }
     tls_set_below(t, below);
+    return 0;
+}
+
+int
+tls_begin(TlsTransport *t)
+{
     if (t->given_up || t->closed) {
         return tls_below_abort(t, NULL);
     }
@@ -244,7 +259,7 @@ tls_came(TlsTransport *t, const void *buf, size_t n)
     if (t->core == NULL || t->stage == TLS_UNWRAPPED) {
         return 0;
     }
-    corolla_core_leave_task(t->core);
+    leave_task(t);
     if (t->engine->ops->feed(t->engine, buf, n) < 0) {
         return tls_fatal(t, "Fatal error on SSL protocol");
     }
@@ -266,7 +281,7 @@ tls_ended(TlsTransport *t, bool *keep_open)
     if (t->core == NULL) {
         return 0;
     }
-    corolla_core_leave_task(t->core);
+    leave_task(t);
     transport_log(t->core, (PyObject *)t, "debug", "%r received EOF");
     switch (t->stage) {
     case TLS_HANDSHAKE:
@@ -322,7 +337,7 @@ tls_lost(TlsTransport *t, PyObject *exc)
     }
     t->lost = t->closed = true;
     t->stage = TLS_UNWRAPPED;
-    corolla_core_leave_task(t->core);
+    leave_task(t);
     corolla_alarm_clear(&t->alarm, t->state);
     int rc = 0;
     if (t->told == TLS_TOLD_MADE || t->told == TLS_TOLD_EOF) {

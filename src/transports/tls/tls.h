@@ -44,16 +44,17 @@ struct TlsTransport {
     PyObject *extra; /* owned: the slot of asyncio.BaseTransport; here a dict of what was asked for once, or NULL */
     PyObject *dict;  /* owned, or NULL */
     PyObject *weakrefs;
-    corolla_state *state;                  /* borrowed */
-    corolla_core *core;                    /* borrowed from loop; NULL with it */
-    PyObject *loop;                        /* owned */
-    PyObject *protocol;                    /* owned: the application's; NULL once the connection is lost */
-    PyObject *context;                     /* owned: what the protocol's methods run in; nobody else enters it */
-    PyObject *below;                       /* owned: the transport that the records go through, or NULL */
-    PyObject *waiter;                      /* owned: told when the handshake is over, or NULL */
-    PyObject *sslcontext;                  /* owned */
-    TlsProtocol *face;                     /* borrowed: NULL once it is gone */
-    tls_engine *engine;                    /* owned */
+    corolla_state *state; /* borrowed */
+    corolla_core *core;   /* borrowed from loop; NULL with it */
+    PyObject *loop;       /* owned */
+    PyObject *protocol;   /* owned: the application's; NULL once the connection is lost */
+    PyObject *context;    /* owned: what the protocol's methods run in; nobody else enters it */
+    PyObject *below;      /* owned: the transport that the records go through, or NULL */
+    PyObject *waiter;     /* owned: told when the handshake is over, or NULL */
+    PyObject *unread;     /* owned: bytes that came before start_tls and are the handshake's, or NULL */
+    PyObject *sslcontext; /* owned */
+    TlsProtocol *face;    /* borrowed: NULL once it is gone */
+    tls_engine *engine;   /* owned */
     const corolla_native_protocol *native; /* borrowed: static; NULL unless the protocol takes bytes in C */
     corolla_alarm alarm;                   /* of the handshake, then of the shutdown */
     corolla_deferred flush;                /* while writes are held back for the end of the turn */
@@ -96,8 +97,10 @@ PyObject *tls_call(TlsTransport *t, PyObject *name, PyObject *arg);
 /* Takes the exception being raised and closes the connection with it, as asyncio's _fatal_error(). 0, or -1 with
  * KeyboardInterrupt or SystemExit. */
 int tls_fatal(TlsTransport *t, const char *message);
-/* What comes from below. 0, or -1 with an exception that is to leave the loop. */
-int tls_made(TlsTransport *t, PyObject *below);
+/* below is what the records go through from now on. 0, or -1 with RuntimeError for a second one. */
+int tls_attach(TlsTransport *t, PyObject *below);
+/* The handshake, and what comes from below. 0, or -1 with an exception that is to leave the loop. */
+int tls_begin(TlsTransport *t);
 int tls_came(TlsTransport *t, const void *buf, size_t n);
 int tls_ended(TlsTransport *t, bool *keep_open);
 int tls_lost(TlsTransport *t, PyObject *exc); /* exc may be NULL */
@@ -122,6 +125,7 @@ int tls_pump(TlsTransport *t);
 void tls_pause(TlsTransport *t);
 int tls_resume(TlsTransport *t); /* 0 or -1 */
 int tls_resume_job(void *arg);
+int tls_upgrade_job(void *arg); /* upgrade.c */
 /* Pauses or resumes reading below, by how much is waiting. 0 or -1. */
 int tls_control_reading(TlsTransport *t);
 extern PyMethodDef tls_read_methods[];
@@ -149,6 +153,8 @@ int tls_below_resume(TlsTransport *t);
 int tls_below_close(TlsTransport *t);
 int tls_below_abort(TlsTransport *t, PyObject *exc); /* exc may be NULL */
 int tls_below_is_closing(TlsTransport *t);           /* 1, 0 or -1 */
+/* Nobody will ever call connection_lost(). False for a transport that cannot be asked. */
+bool tls_below_is_gone(TlsTransport *t);
 
 /* ---- transport.c, extra.c, protocol.c ------------------------------------------------------------------- */
 

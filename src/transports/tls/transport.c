@@ -170,6 +170,7 @@ transport_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(t->protocol);
     Py_VISIT(t->context);
     Py_VISIT(t->below);
+    Py_VISIT(t->unread);
     Py_VISIT(t->waiter);
     Py_VISIT(t->sslcontext);
     int rc = corolla_alarm_traverse(&t->alarm, visit, arg);
@@ -189,6 +190,7 @@ transport_clear(PyObject *self)
         engine->ops->free(engine);
     }
     Py_CLEAR(t->below);
+    Py_CLEAR(t->unread);
     Py_CLEAR(t->extra);
     Py_CLEAR(t->dict);
     Py_CLEAR(t->context);

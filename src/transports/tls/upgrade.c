@@ -15,32 +15,67 @@ take_over(corolla_state *state, PyObject *transport, PyObject *tls)
     return done == NULL ? -1 : 0;
 }
 
+/* What came too early, then what comes. Takes the unread bytes. 0 or -1. */
+static int
+begin(TlsTransport *t)
+{
+    PyObject *unread = t->unread;
+    Py_buffer view;
+    t->unread = NULL;
+    int rc = tls_begin(t);
+    if (unread != NULL && rc == 0 && t->stage != TLS_UNWRAPPED) {
+        rc = PyObject_GetBuffer(unread, &view, PyBUF_SIMPLE);
+        if (rc == 0) {
+            rc = view.len == 0 ? 0 : tls_came(t, view.buf, (size_t)view.len);
+            PyBuffer_Release(&view);
+        }
+    }
+    Py_XDECREF(unread);
+    /* Reading goes on even if it had been paused, or had come to the end: it comes to it once more, for the handshake. */
+    return rc < 0 || t->stage == TLS_UNWRAPPED ? rc : tls_below_resume(t);
+}
+
+int
+tls_upgrade_job(void *arg)
+{
+    TlsTransport *t = arg;
+    int rc = 0;
+    if (!t->lost && t->core != NULL) {
+        corolla_core_leave_task(t->core);
+        rc = begin(t);
+        if (rc < 0) {
+            rc = tls_fatal(t, "Fatal error on SSL protocol");
+        }
+    }
+    Py_DECREF(t);
+    return rc;
+}
+
+/* By a job, since whoever asks is in the middle of a task's step, and the handshake runs code of others. Nothing is read
+ * until then. */
 int
 corolla_tls_upgrade(corolla_core *core, PyObject *transport, PyObject *tls, PyObject *unread)
 {
     TlsTransport *t = (TlsTransport *)Py_XNewRef(corolla_tls_transport(tls));
-    int rc = -1;
     if (t == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the TLS connection has been given up");
         return -1;
     }
-    if (take_over(core->state, transport, tls) < 0 || tls_made(t, transport) < 0) {
-        goto done;
+    int rc = tls_attach(t, transport);
+    if (rc == 0 && tls_below_is_gone(t)) {
+        PyErr_SetString(PyExc_ConnectionResetError, "the connection was closed before the SSL handshake");
+        rc = -1;
     }
-    if (unread != NULL && t->stage != TLS_UNWRAPPED) {
-        Py_buffer view;
-        if (PyObject_GetBuffer(unread, &view, PyBUF_SIMPLE) < 0) {
-            goto done;
-        }
-        int fed = view.len == 0 ? 0 : tls_came(t, view.buf, (size_t)view.len);
-        PyBuffer_Release(&view);
-        if (fed < 0) {
-            goto done;
-        }
+    if (rc == 0) {
+        t->unread = Py_XNewRef(unread);
+        rc = tls_below_pause(t);
     }
-    /* Reading goes on even if it had been paused, or had come to the end: it comes to it once more, for the handshake. */
-    rc = t->stage == TLS_UNWRAPPED ? 0 : (t->on == TLS_ON_TLS || tls_below_pause(t) == 0) ? tls_below_resume(t) : -1;
-done:
+    if (rc == 0) {
+        rc = take_over(core->state, transport, tls);
+    }
+    if (rc == 0) {
+        rc = corolla_core_post(core, tls_upgrade_job, Py_NewRef(t));
+    }
     Py_DECREF(t);
     return rc;
 }
