@@ -324,13 +324,14 @@ typedef struct corolla_state {
     PyTypeObject *eager_factory_type, *async_function_type, *special_type, *bound_type;         /* owned, each */
     PyTypeObject *with_coroutine_type;                                                          /* owned */
     PyObject *async_code;                                                                       /* owned: async_def.c */
-    PyObject *current_tasks;             /* owned: asyncio's dict of loop to task, before 3.14 */
-    PyObject *swap_current;              /* owned: _asyncio._swap_current_task, from 3.14 on */
-    struct corolla_core *running;        /* borrowed: the loop that was last begun to run, NULL once it has ended */
-    struct corolla_task *tasks;          /* borrowed: head of the list of tasks not done */
-    uint64_t task_names;                 /* Task-N, the last given */
-    struct corolla_freelists *freelists; /* owned */
-    bool format_takes_debug;             /* asyncio's _format_callback_source(debug=), newer than 3.12.3 */
+    PyObject *current_tasks;      /* owned: asyncio's dict of loop to task, before 3.14 */
+    PyObject *swap_current;       /* owned: _asyncio._swap_current_task, from 3.14 on */
+    struct corolla_core *running; /* borrowed: the loop that was last begun to run, NULL once it has ended */
+    struct corolla_cancel_wait *cancel_waits; /* borrowed: head of a list on the stacks of threads, handle_wait.c */
+    struct corolla_task *tasks;               /* borrowed: head of the list of tasks not done */
+    uint64_t task_names;                      /* Task-N, the last given */
+    struct corolla_freelists *freelists;      /* owned */
+    bool format_takes_debug;                  /* asyncio's _format_callback_source(debug=), newer than 3.12.3 */
 
     /* primitives/ */
     PyTypeObject *gather_type, *timeout_type, *as_completed_type;     /* owned, each */

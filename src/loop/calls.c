@@ -138,6 +138,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
         Py_XDECREF(handle);
         return NULL;
     }
+    handle->threadsafe = true;
     /* A loop that does not run, or runs here, is not in a poll: its queue is ours while we hold the lock. Making the
      * handle may have run other code, or another thread, that closed it. */
     int rc;
@@ -153,12 +154,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
     if (rc < 0) {
         Py_DECREF(handle);
         Py_DECREF(handle);
-        if (rc == -ENOMEM) {
-            PyErr_NoMemory();
-        }
-        else {
-            PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
-        }
+        corolla_raise_post(rc);
         return NULL;
     }
     corolla_handle_queued(core, handle);

@@ -309,9 +309,10 @@ queue_signal(LoopObject *self, PyObject *sig)
     if (core->thread == 0 || core->thread == PyThread_get_thread_ident()) {
         return corolla_core_post(core, corolla_handle_job, handle);
     }
-    if (corolla_inbox_post(core->reactor.inbox, corolla_handle_job, handle) < 0) {
+    int rc = corolla_inbox_post(core->reactor.inbox, corolla_handle_job, handle);
+    if (rc < 0) {
         Py_DECREF(handle);
-        PyErr_NoMemory();
+        corolla_raise_post(rc);
         return -1;
     }
     return 0;

@@ -49,8 +49,8 @@ post_native(corolla_core *core, PyObject *callback, PyObject *arg)
     if (rc < 0) {
         Py_DECREF(handle);
     }
-    if (rc == -ENOMEM) {
-        PyErr_NoMemory();
+    if (rc < 0 && rc != -ESHUTDOWN && rc != -ECHILD) {
+        corolla_raise_post(rc);
         return -1;
     }
     return 0;

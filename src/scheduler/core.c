@@ -1,4 +1,5 @@
 /* What the scheduler needs of a loop of ours: queueing, its clock, its checks. */
+#include <errno.h>
 #include <math.h>
 
 #include "callback.h"
@@ -43,6 +44,21 @@ corolla_core_check_closed(corolla_core *core)
         return -1;
     }
     return 0;
+}
+
+void
+corolla_raise_post(int err)
+{
+    if (err == -ENOMEM) {
+        PyErr_NoMemory();
+    }
+    else if (err == -ESHUTDOWN) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+    }
+    else {
+        errno = -err; /* the loop could not be woken */
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
 }
 
 int

@@ -27,7 +27,7 @@ handle_fill(corolla_handle *h, corolla_core *core, PyObject *callback, PyObject 
     h->source_traceback = NULL;
     h->shown = NULL;
     h->nargs = 0;
-    h->cancelled = false;
+    h->cancelled = h->threadsafe = h->running = false;
     h->untracked = true;
     if (context != NULL) {
         h->queued = (corolla_queued){Py_NewRef(context), false};
@@ -410,7 +410,7 @@ corolla_handle_job(void *arg)
         corolla_timer_fired(&th->timer);
         th->scheduled = false;
     }
-    int rc = corolla_handle_run(h);
+    int rc = h->threadsafe ? corolla_handle_run_threadsafe(h) : corolla_handle_run(h);
     handle_release(h);
     return rc;
 }

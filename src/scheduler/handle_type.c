@@ -180,7 +180,7 @@ handle_cancel(PyObject *self, PyObject *unused)
 {
     (void)unused;
     corolla_handle *h = (corolla_handle *)self;
-    if (check_whole(h) < 0) {
+    if (check_whole(h) < 0 || (h->threadsafe && corolla_handle_wait(h) < 0)) {
         return NULL;
     }
     if (!h->cancelled) {

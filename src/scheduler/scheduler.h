@@ -172,7 +172,9 @@ typedef struct corolla_handle {
     uint8_t nargs;                       /* inline ones */
     bool untracked;                      /* the collector does not know it: corolla_track_job() */
     bool cancelled;
-    bool timer; /* a TimerHandle */
+    bool timer;      /* a TimerHandle */
+    bool threadsafe; /* of call_soon_threadsafe(): handle_wait.c */
+    bool running;    /* it is, and its callback runs */
 } corolla_handle;
 
 typedef struct corolla_timer_handle {
@@ -201,6 +203,13 @@ int corolla_handle_job(void *arg);
 /* Runs a handle that stays (a reader's, a signal's): 0, or -1 with KeyboardInterrupt or SystemExit. */
 int corolla_handle_run(corolla_handle *handle);
 void corolla_handle_cancel(corolla_handle *handle);
+/* handle_wait.c: runs one that another thread may cancel meanwhile. As corolla_handle_run(). */
+int corolla_handle_run_threadsafe(corolla_handle *handle);
+/* Before such a one is cancelled: waits until its callback has run, if it is running on another thread. 0, or -1 with what
+ * a signal handler has raised. */
+int corolla_handle_wait(corolla_handle *handle);
+/* Raises what a job was not taken for: the result of corolla_inbox_post() and its like. */
+void corolla_raise_post(int err);
 
 /* ---- Futures ----------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import errno
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import time
 
 import impl
 import pytest
+from impl import beyond_stdlib
 
 
 def test_wakes_a_waiting_loop(loop):
@@ -404,3 +406,159 @@ def test_order_across_threads(loop):
     loop.call_soon(post_from_a_thread_then_here)
     loop.run_forever()
     assert ran == ["thread", "here", "here, threadsafe"]
+
+
+@beyond_stdlib("its handles came to wait with 3.14", until=(3, 14))
+def test_cancel_waits_for_a_callback_that_runs(loop):
+    """Seen in Kludex/zuvloop commits 664c29d and 0c4f613: the cancelling thread went on while the callback was still
+    using what it was about to take away."""
+    order = []
+    running, cancelling, hurried = threading.Event(), threading.Event(), threading.Event()
+
+    def callback():
+        running.set()
+        cancelling.wait()
+        hurried.wait(0.05)  # time enough for a cancel() that does not wait
+        order.append("ran")
+
+    def cancel():
+        for _ in range(2):
+            handle.cancel()
+        order.append("cancelled")
+        hurried.set()
+        loop.call_soon_threadsafe(loop.stop)
+
+    def canceller():
+        running.wait()
+        cancelling.set()
+        cancel()
+
+    handle = loop.call_soon_threadsafe(callback)
+    thread = threading.Thread(target=canceller)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert order == ["ran", "cancelled"]
+    assert handle.cancelled()
+
+
+def test_cancel_from_inside_its_callback(loop):
+    """The same: a lock of its own would have it wait for itself."""
+    calls = []
+
+    def callback():
+        handle.cancel()
+        calls.append(handle.cancelled())
+        loop.stop()
+
+    handle = loop.call_soon_threadsafe(callback)
+    loop.run_forever()
+    assert calls == [True]
+
+
+@beyond_stdlib("its handles came to wait with 3.14", until=(3, 14))
+def test_many_threads_cancel_the_same(loop):
+    ran, begun, seen = [], threading.Event(), []
+    barrier = threading.Barrier(5)
+
+    def callback():
+        begun.set()
+        barrier.wait()
+        time.sleep(0.01)
+        ran.append(1)
+
+    def canceller():
+        begun.wait()
+        barrier.wait()
+        handle.cancel()
+        seen.append(list(ran))
+
+    for _ in range(5):
+        begun.clear()
+        ran.clear()
+        threads = [threading.Thread(target=canceller) for _ in range(4)]
+        handle = loop.call_soon_threadsafe(callback)
+        for thread in threads:
+            thread.start()
+        loop.call_later(0.02, loop.stop)
+        loop.run_forever()
+        for thread in threads:
+            thread.join()
+    assert seen == [[1]] * 20
+
+
+def test_cancel_that_waits_can_be_interrupted(loop):
+    """By a signal handler that raises: the loop may be in a thread, and stuck."""
+
+    class Interrupt(Exception):
+        pass
+
+    def handler(signum, frame):
+        raise Interrupt
+
+    main_thread = threading.get_ident()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def callback():
+        begun.set()
+        time.sleep(0.05)
+        signal.pthread_kill(main_thread, signal.SIGUSR1)
+        go_on.wait()
+        loop.stop()
+
+    old = signal.signal(signal.SIGUSR1, handler)
+    try:
+        handle = loop.call_soon_threadsafe(callback)
+        thread = threading.Thread(target=loop.run_forever)
+        with pytest.raises(Interrupt):
+            thread.start()
+            begun.wait()
+            handle.cancel()
+            time.sleep(60)
+    finally:
+        go_on.set()
+        thread.join()
+        signal.signal(signal.SIGUSR1, old)
+
+
+@beyond_stdlib("it swallows the error, and the loop sleeps on")
+def test_a_wakeup_that_fails_is_told():
+    """Seen in python/cpython issue 156054: an error in writing the wakeup byte was swallowed, and work that an executor had
+    done never woke the loop. EAGAIN means that a wakeup is pending already; whatever else is raised."""
+
+    def eventfds():
+        return {
+            int(name)
+            for name in os.listdir("/proc/self/fd")
+            if os.path.islink(f"/proc/self/fd/{name}") and "eventfd" in os.readlink(f"/proc/self/fd/{name}")
+        }
+
+    errors, calls = [], []
+
+    def post(sleeping):
+        sleeping.wait()
+        for _ in range(3):
+            try:
+                loop.call_soon_threadsafe(calls.append, 1)
+            except OSError as exc:
+                errors.append(exc.errno)
+
+    before = eventfds()
+    loop = impl.new_event_loop()
+    (wakeup,) = eventfds() - before
+    os.close(wakeup)
+    sleeping = threading.Event()
+    thread = threading.Thread(target=post, args=(sleeping,))
+    thread.start()
+    loop.call_soon(sleeping.set)
+    loop.call_later(0.1, loop.stop)
+    loop.run_forever()
+    thread.join()
+    assert set(errors) <= {errno.EBADF}
+    assert len(errors) + len(calls) == 3
+    # By now it has another.
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,))
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+    loop.close()
