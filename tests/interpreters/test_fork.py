@@ -12,6 +12,8 @@ pytestmark = [
 
 
 def test_forked_inside_a_callback(python):
+    """Seen in python/cpython issues 66285 (bpo-22087) and 75155, and PR 404 (bpo-29703): the child still saw the parent's
+    running loop and could not start its own."""
     source = """
     loop = impl.new_event_loop()
     outcomes = []
@@ -429,7 +431,8 @@ def test_leaving_the_run_in_the_child(python, end, status):
 
 
 def test_locks_that_vanished_threads_held(python):
-    """The parent's threads are in the middle of posting, of look-ups and of work when it forks, again and again."""
+    """Seen in uvloop commit fde5d14, whose hook took a lock: the parent's threads are in the middle of posting, of look-ups
+    and of work when it forks, again and again."""
     source = """
     async def main():
         loop = asyncio.get_running_loop()

@@ -59,6 +59,8 @@ def test_tasks_are_told_apart(quick_switches):
 
 
 def test_looking_from_outside(quick_switches):
+    """Seen in python/cpython issues 80788, 120974, 128656 and 154734: all_tasks() raised or crashed while other threads made
+    tasks."""
     errors, loops = [], []
     stop = threading.Event()
 

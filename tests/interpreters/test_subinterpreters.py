@@ -160,6 +160,8 @@ def test_one_after_the_other(python, isolated):
 )
 @pytest.mark.parametrize("isolated", [False, ISOLATED])
 def test_side_by_side_in_threads(python, isolated):
+    """Seen in python/cpython issues 84474, 96336 and 91375: statics shared between interpreters were freed by one and used by
+    another, and a second one was told that a loop was running."""
     source = f"""
     failures = []
 

@@ -439,7 +439,7 @@ def test_nothing_is_leaked(loop, run, pool):
 @pytest.mark.parametrize("debug", [False, True])
 def test_threads_hammering_a_loop_that_closes(debug):
     """Calls from threads racing with run and close either run the callback or raise RuntimeError; never crash, never write to
-    a recycled descriptor (PITFALLS, threads)."""
+    a recycled descriptor. Seen in uvloop commit 4b803b1, python/cpython PR 22197 (bpo-39651)."""
     for _ in range(20):
         loop = impl.new_event_loop()
         loop.set_debug(debug)

@@ -254,7 +254,7 @@ def test_closed_loop(loop):
 
 
 def test_other_threads_may_not(loop):
-    """All or nothing: a registration that fails leaves no state behind (PITFALLS, signals)."""
+    """Seen in Kludex/zuvloop commit 49a8b5b: all or nothing, a registration that fails leaves no state behind."""
     caught = []
 
     def target():
@@ -304,7 +304,8 @@ def test_close_restores(loop):
 
 @beyond_stdlib("asyncio resets what is another's")
 def test_close_leaves_what_is_anothers(loop):
-    """One loop closing reset handlers owned by another loop (PITFALLS, signals): they are restored only by their owner."""
+    """Seen in Kludex/zuvloop commits 8467b98, 49a8b5b and 647642d, and uvloop commit c32c703 (issue 295): one loop's close
+    reset handlers of another. They are restored only by their owner."""
     other = impl.new_event_loop()
     seen = []
     loop.add_signal_handler(USR1, unused)
@@ -326,7 +327,8 @@ def test_close_leaves_what_is_anothers(loop):
 
 
 def test_the_users_wakeup_fd_stays(loop):
-    """One loop closing reset the process's wakeup fd (PITFALLS, signals): it is put back, and left alone."""
+    """Seen in Kludex/zuvloop commit 8467b98 and uvloop issue 295: one loop's close reset the process's wakeup fd. It is put
+    back, and left alone."""
     if not impl.IS_COROLLA:
         pytest.skip("asyncio takes it over")
     r, w = os.pipe()
@@ -395,7 +397,7 @@ def test_a_loop_in_another_thread_leaves_them_alone(loop):
 
 @beyond_stdlib("asyncio raises from close(), and the handlers stay")
 def test_closed_on_another_thread():
-    """Finalization off the main thread leaves no stale state (PITFALLS, signals)."""
+    """Seen in Kludex/zuvloop commit 647642d: finalization off the main thread leaves no stale state."""
     loop = impl.new_event_loop()
     loop.add_signal_handler(USR1, unused)
     thread = threading.Thread(target=loop.close)
@@ -444,8 +446,8 @@ def test_signal_after_close(loop):
 
 
 def test_full_pipe_drops_no_signal(loop):
-    """Signal numbers travel as bytes in the wakeup pipe, so a full pipe drops signals (PITFALLS, signals): ours depend on
-    no byte."""
+    """Seen in python/cpython issue 74224: signal numbers travel as bytes in the wakeup pipe, so a full one drops signals.
+    Ours depend on no byte."""
     seen = []
 
     async def main():
@@ -513,8 +515,8 @@ def test_a_storm(loop):
 
 @beyond_stdlib("asyncio's pipe stays dead")
 def test_a_dead_wakeup_pipe(loop):
-    """The wake-up pipe at EOF stayed readable and the loop spun at 100% CPU (PITFALLS, threads): a dead one is unregistered
-    and made anew."""
+    """Seen in python/cpython issue 156344 and Kludex/zuvloop commit 31d01ac: a pipe at its end stayed readable, and the loop
+    spun. It is unregistered and made anew."""
     seen = []
     loop.add_signal_handler(USR1, seen.append, 1)
 
@@ -573,8 +575,8 @@ def test_exit_with_handlers_in_place():
 
 
 def test_fork_leaves_the_parents_signals_alone():
-    """A forked child still saw the parent's running loop (PITFALLS, threads): in a child forked inside a callback,
-    asyncio.run() works and signals are its own; the parent's wake-up and signal state is untouched."""
+    """Seen in python/cpython issues 66285 (bpo-22087) and 75155, and PR 404 (bpo-29703): a forked child still saw the
+    parent's running loop. In it asyncio.run() works and signals are its own; the parent's are untouched."""
     done = python(
         """
         import asyncio, impl, os, signal, sys
@@ -781,8 +783,9 @@ def test_runner_and_ctrl_c():
 
 @beyond_stdlib("asyncio is Python itself, and can be interrupted anywhere")
 def test_sigint_at_every_stage_of_a_run():
-    """KeyboardInterrupt at an unlucky point left the thread id and the hooks in place, or lost handles inside the loop
-    (PITFALLS, signals): whenever it comes, the loop is reusable, and what was queued is run."""
+    """Seen in python/cpython PR 97765 (issue 94732), PRs 18628 and 32105 (bpo-39622): KeyboardInterrupt at an unlucky point
+    left the thread id and the hooks in place, or lost handles inside the loop. Whenever it comes, the loop is reusable, and
+    what was queued is run."""
     done = python(
         """
         import asyncio, impl, signal, sys, threading, time

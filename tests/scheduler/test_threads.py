@@ -46,6 +46,8 @@ def test_from_many_threads_in_order(loop):
 
 
 def test_at_random_points_around_the_park(loop):
+    """Seen in RustedBytes/rsloop commit 5de6b38: a call that came between the last look at the inbox and the poll did not
+    wake the loop."""
     # A call that comes while the loop is between its last look at the inbox and its poll must still wake it.
     rng = random.Random(5)
 
@@ -123,6 +125,8 @@ def test_cancelled_by_another_thread(loop):
 
 @pytest.mark.parametrize("rounds", [60])
 def test_racing_with_close(rounds):
+    """Seen in uvloop commit 4b803b1: it touched what is the loop's thread's alone. Either the callback is queued or
+    RuntimeError raised."""
     for _ in range(rounds):
         loop = impl.new_event_loop()
         started = threading.Event()
@@ -146,6 +150,7 @@ def test_racing_with_close(rounds):
 
 
 def test_no_recycled_descriptor_is_written_to():
+    """Seen in python/cpython PR 22197 (bpo-39651): after close() the number of its wakeup descriptor may be anybody's."""
     # After close() its wakeup descriptor may be anybody's.
     for _ in range(50):
         loop = impl.new_event_loop()
