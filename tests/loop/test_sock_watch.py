@@ -374,6 +374,11 @@ def test_a_socket_object_that_is_filled_anew(loop, run):
     run(main())
 
 
+def wakeups():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.split("voluntary_ctxt_switches:")[1].split()[0])
+
+
 def test_a_wait_is_looked_at_once(loop, run, pair):
     """And no loop wakes up for it again and again."""
     one, other = pair
@@ -382,10 +387,10 @@ def test_a_wait_is_looked_at_once(loop, run, pair):
         await receive(loop, one, other)
         task = asyncio.ensure_future(loop.sock_recv(one, 100))
         await asyncio.sleep(0.2)
-        before = pathlib.Path("/proc/self/status").read_text().split("voluntary_ctxt_switches:")[1].split()[0]
+        before = wakeups()
         await asyncio.sleep(0.5)
-        after = pathlib.Path("/proc/self/status").read_text().split("voluntary_ctxt_switches:")[1].split()[0]
-        assert int(after) - int(before) < 5
+        after = wakeups()
+        assert after - before < 5
         assert not task.done()
         other.send(b"late")
         assert await task == b"late"

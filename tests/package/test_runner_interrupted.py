@@ -150,7 +150,8 @@ def test_runner_is_used_again():
         loop = runner.get_loop()
 
         def check(line):
-            assert not loop.is_running() and not loop.is_closed(), line
+            assert not loop.is_running(), line
+            assert not loop.is_closed(), line
             assert runner.run(traced_main([])) == "result", line
             assert runner.get_loop() is loop, line
 
