@@ -16,7 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from suite import network_cases, plot, primitive_cases, programs, scheduler_cases, stream_cases, table, tls_cases
+from suite import (
+    network_cases,
+    plot,
+    primitive_cases,
+    process_cases,
+    programs,
+    scheduler_cases,
+    stream_cases,
+    table,
+    tls_cases,
+)
 from suite.implementations import EVERY_NAME, NAMES
 from suite.loop_cases import LoopCase
 from suite.network_cases import IDLE, LIBCOROLLA, RAW, Cells, NetworkCase, Timing
@@ -82,7 +92,8 @@ def available(names: Sequence[str]) -> dict[str, str]:
 
 
 def loop_cases() -> list[LoopCase]:
-    return [*scheduler_cases.case.values(), *primitive_cases.case.values(), *stream_cases.case.values()]
+    groups = scheduler_cases, primitive_cases, stream_cases, process_cases
+    return [case for group in groups for case in group.case.values()]
 
 
 def served_cases(settings: Settings) -> list[NetworkCase]:

@@ -13,11 +13,11 @@ import statistics
 import sys
 from typing import Any
 
-from suite import implementations, primitive_cases, scheduler_cases, stream_cases
+from suite import implementations, primitive_cases, process_cases, scheduler_cases, stream_cases
 from suite.implementations import Implementation
 from suite.loop_cases import LoopCase, Stopwatch
 
-CASES = scheduler_cases.case | primitive_cases.case | stream_cases.case
+CASES = scheduler_cases.case | primitive_cases.case | stream_cases.case | process_cases.case
 
 
 async def calibrate(case: LoopCase, implementation: Implementation, seconds: float) -> int:

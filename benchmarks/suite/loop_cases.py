@@ -1,5 +1,6 @@
 """What a case on a loop is: a coroutine function that runs its operation `repetitions` times `unit`, with the stopwatch
-running only while it does, so that setting up is not counted. scheduler_cases.py, primitive_cases.py and stream_cases.py hold them.
+running only while it does, so that setting up is not counted. scheduler_cases.py, primitive_cases.py, stream_cases.py and
+process_cases.py hold them.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class LoopCase:
         return f"{self.group}/{self.name}"
 
 
-LOOP_GROUPS = ("scheduler", "primitives", "streams")
+LOOP_GROUPS = ("scheduler", "primitives", "streams", "processes")
 
 
 class Cases(dict[str, LoopCase]):

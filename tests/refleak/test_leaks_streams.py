@@ -169,3 +169,35 @@ def test_stream_connections_that_fail(loop, leaks_nothing):
                 task.exception()
 
         leaks_nothing(operation)
+
+
+def test_stream_processes(loop, leaks_nothing):
+    async def operation():
+        pipes = {"stdin": -1, "stdout": -1, "stderr": -1}
+        process = await corolla.create_subprocess_exec("cat", **pipes)
+        assert await process.communicate(b"x" * 100_000) == (b"x" * 100_000, b"")
+        repr(process._protocol)
+        process = await corolla.create_subprocess_shell("read line; echo $line; exit 3", **pipes, limit=100)
+        waiting = [loop.create_task(process.wait()) for _ in range(2)]
+        task = loop.create_task(process.communicate())
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        task.cancel()
+        await asyncio.wait([task])
+        assert await process.communicate() == (b"\n", b"")
+        assert await waiting[1] == 3
+        process = await corolla.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+        process.stdin.write(b"line\n")
+        await process.stdin.drain()
+        assert await process.stdout.readline() == b"line\n"
+        process.stdin.close()
+        await process.stdin.wait_closed()
+        assert await process.stdout.read() == b""
+        assert await process.wait() == 0
+        for options in ({"text": True}, {"cwd": "/no/such/place"}):
+            try:
+                await corolla.create_subprocess_exec("true", **options)
+            except (ValueError, FileNotFoundError):
+                pass
+
+    leaks_nothing(operation, rounds=100)

@@ -243,6 +243,31 @@ def stream_protocol(world: World, state: str) -> Any:
     return made
 
 
+def child(world: World, state: str) -> Any:
+    """A process with streams, somebody who waits for it, and somebody who communicates with it."""
+    if state in ("bare", "skips init"):
+        return half_made(corolla.subprocess.Process, state)
+    made = world.run(corolla.create_subprocess_exec("cat", stdin=-1, stdout=-1, stderr=-1))
+    for coro in made.wait(), made.communicate(b"x" * 100_000):
+        waiting = impl.Task(coro, loop=world.loop)
+        waiting._log_destroy_pending = False
+        world.kept.append(waiting)
+    world.turn()
+    if state == "closed":
+        made._transport.close()
+        world.run(made._transport._wait())
+        world.turn(2)
+    return made
+
+
+def child_protocol(world: World, state: str) -> Any:
+    if state in ("bare", "skips init"):
+        return half_made(corolla.subprocess.SubprocessStreamProtocol, state)
+    process = child(world, state)
+    world.kept.append(process)
+    return process._protocol
+
+
 def listening_path(world: World) -> str:
     """An abstract Unix socket with a server: a sweep makes more connections than TCP has ports to spare."""
     path = f"\0corolla sweep {os.getpid()} {next(numbers)}"
@@ -587,6 +612,8 @@ SUBJECTS: dict[str, Callable[[World, str], Any]] = {
     "WritePipeTransport": write_pipe,
     "ProcessTransport": process,
     "subprocess pipe": process_pipe,
+    "Process": child,
+    "SubprocessStreamProtocol": child_protocol,
     "StreamReader": stream_reader,
     "StreamReaderProtocol": stream_protocol,
     "StreamWriter": stream_writer,
