@@ -215,7 +215,10 @@ def test_cancelled_and_called_again(kind, on):
         await asyncio.wait([task])
         assert task.result() == (b"first second", b"")
 
-        source = "import os; os.write(2, b'error'); os.close(2); os.write(1, b'first '); os.kill(os.getpid(), 19); os.write(1, b'second')"
+        source = (
+            "import os; os.write(2, b'error'); os.close(2); os.write(1, b'first '); os.kill(os.getpid(), 19); "
+            "os.write(1, b'second')"
+        )
         process = await python(source, stdin=PIPE, stdout=PIPE, stderr=PIPE)
         for _ in range(3):
             task = asyncio.ensure_future(process.communicate())
@@ -534,7 +537,7 @@ def test_environment_directory_and_descriptors(on, tmp_path):
                 cwd=tmp_path,
                 pass_fds=(file.fileno(),),
             )
-            assert await process.communicate() == (f"{os.path.realpath(tmp_path)}\nhello\n".encode(), None)
+            assert await process.communicate() == (f"{tmp_path}\nhello\n".encode(), None)
         assert (tmp_path / "file").read_bytes() == b"there\n"
         with open(tmp_path / "file", "wb") as file:
             process = await corolla.create_subprocess_exec("echo", "to a file", stdout=file)
