@@ -38,6 +38,8 @@ RULES: list[tuple[str, str]] = [
     (r"\b127\.0\.0\.1:\d{5}\b", "127.0.0.1:PORT"),
     (r"/tmp/tmp\w+", "/tmp/FOLDER"),
     (r"\bpid[ =]\d+", "pid=N"),
+    # OpenSSL's own words.
+    (r"\[SSL: \w+\] [\w /]+ \(_ssl\.c:\d+\)", "[SSL]"),
     # How far the pipes of a process are, which is chance.
     (r"(pid=N (?:running|returncode=-?\d+))( std\w+=<\w+ [^>]*>)+", r"\1 PIPES"),
     # Where a warning was given, with that line: the one that happened to drop the last reference.

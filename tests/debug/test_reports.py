@@ -127,6 +127,25 @@ RIGHT: dict[str, list[tuple[str, str, str]]] = {
     "switches": [
         ("get_debug() is a bool", r"^0\n1\n", "False\nTrue\n"),
     ],
+    "tls": [
+        (
+            "names the method that was slow and the connection",
+            r"<Handle TcpTransport\._read_ready\(\) created at LIBRARY>",
+            "Peer.data_received() of <TlsTransport over <TcpTransport fd=N read=polling write=<idle, bufsize=0>>>",
+        ),
+        ("there is no Handle", r"^handle_traceback: .*\n(?:  .*\n)+", ""),
+        (
+            "what stands between the connection and the program's protocol",
+            r"<asyncio\.sslproto\.SSLProtocol object",
+            "<corolla._core.TlsProtocol object",
+        ),
+        (
+            "says why: asyncio has lost what the other end said",
+            r"^(ERROR.*transport creation.*\n)protocol.*\ntransport.*\nTraceback.*\nConnectionResetError\n",
+            "\\1protocol: <corolla._core.TlsProtocol object at 0x...>\n"
+            "transport: <TcpTransport closing fd=N read=idle write=<idle, bufsize=0>>\nssl.SSLError: [SSL]\n",
+        ),
+    ],
 }
 
 
@@ -139,7 +158,9 @@ SLOW = {"slow_callbacks", "slow_protocols", "subprocesses", "tls"}
 
 def said(program: str, implementation: str) -> str:
     output = plain(output_of(program, implementation, *OPTIONS.get(program, ())))
-    return output if program in SLOW else rewritten(output, [(r"^(WARNING:asyncio:)?Executing .* took N seconds\n", "")])
+    return (
+        output if program in SLOW else rewritten(output, [(r"^(WARNING:asyncio:)?Executing .* took N seconds\n", "")])
+    )
 
 
 def allowed(program: str, theirs: str) -> str:
