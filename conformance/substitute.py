@@ -17,6 +17,7 @@ import asyncio.log
 import asyncio.tasks
 import importlib
 import sys
+import unittest
 from types import ModuleType
 from typing import Any
 
@@ -39,6 +40,8 @@ def install(name: str, test_module: str, *, whole: bool = False) -> None:
     _substitute_classes(implementation)
     _close_loops_in_public()
     _log_where_the_suite_looks()
+    if test_module == "test_unix_events":
+        _fork_out_of_debug_mode()
 
 
 def describe(name: str) -> str:
@@ -143,6 +146,18 @@ def _close_loops_in_public() -> None:
         loop.close()
 
     TestCase.close_loop = staticmethod(close_loop)
+
+
+def _fork_out_of_debug_mode() -> None:
+    """IsolatedAsyncioTestCase has every test in debug mode, in which a loop may refuse os.fork() (bugs.python.org issue 21998).
+
+    The tests of what a forked child finds mean to fork, and are about the other mode. No other test of their module is affected.
+    """
+
+    async def set_up(self: unittest.IsolatedAsyncioTestCase) -> None:
+        asyncio.get_running_loop().set_debug(False)
+
+    unittest.IsolatedAsyncioTestCase.asyncSetUp = set_up  # type: ignore[method-assign]
 
 
 def _log_where_the_suite_looks() -> None:
