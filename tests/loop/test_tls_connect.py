@@ -208,7 +208,7 @@ def test_context_that_fails(run):
         loop = asyncio.get_running_loop()
         with listener() as listening:
             protocol = Recorder()
-            with pytest.raises(ValueError, match="label empty or too long"):
+            with pytest.raises(ValueError):
                 await loop.create_connection(
                     lambda: protocol, *listening.getsockname(), ssl=client_context(), server_hostname=".dot"
                 )
