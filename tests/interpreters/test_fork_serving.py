@@ -68,7 +68,7 @@ def serve(pipe):
 
 PARENT = """
 async def main():
-    global loop, server, unix, transport, datagram, streams, lookup, pending, generator, executed
+    global loop, server, unix, transport, datagram, streams, lookup, pending, generator, executed, process
     loop = asyncio.get_running_loop()
     path = os.path.join(directory, "socket")
     signals = []
@@ -87,6 +87,8 @@ async def main():
     accepting = asyncio.ensure_future(loop.sock_accept(listening))
     executed = await asyncio.gather(*(loop.run_in_executor(None, int) for _ in range(3)))
     pending = [asyncio.ensure_future(asyncio.sleep(100)) for _ in range(3)]
+    PIPE = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
     lookup = asyncio.ensure_future(loop.getaddrinfo("localhost", 80))
     async def generate():
         yield 1
@@ -124,6 +126,10 @@ async def main():
             await asyncio.sleep(0)
     streams[1].write(b"by streams\\n")
     assert await streams[0].readline() == b"by streams\\n"
+    process.stdin.write(b"to its own child\\n")
+    assert await process.stdout.readline() == b"to its own child\\n"
+    process.stdin.close()
+    assert await process.wait() == 0
     with socket.create_connection(listening.getsockname()):
         (await accepting)[0].close()
     used = os.times()
@@ -152,13 +158,14 @@ ACTS = {
     "everything at once": "transport.close(); datagram.close(); streams[1].close(); server.close(); unix.close(); loop.close()",
     "transports": "transport.abort(); datagram.abort(); streams[1].transport.abort()",
     "close transports": "transport.close(); datagram.close(); streams[1].close()",
+    "subprocess": "process._transport.close()",
     "servers": "server.close(); unix.close()",
-    "collect": "del transport, datagram, streams, server, unix, pending, lookup, generator; gc.collect()",
+    "collect": "del process, transport, datagram, streams, server, unix, pending, lookup, generator; gc.collect()",
     "pause": "transport.pause_reading()",
     "tasks": "lookup.cancel(); [task.cancel() for task in pending]",
 }
 
-NAMES = "global loop, server, unix, transport, datagram, streams, lookup, pending, generator"
+NAMES = "global loop, server, unix, transport, datagram, streams, lookup, pending, generator, process"
 
 
 def child(act, end):
