@@ -21,6 +21,8 @@ typedef struct tls_engine_ops {
     int (*handshake)(tls_engine *engine);
     /* False where read() is known to give nothing. */
     bool (*readable)(const tls_engine *engine);
+    /* Behind a feed(): once all of it is read, no memory is to be kept for what may come next. */
+    void (*thrift)(tls_engine *engine);
     /* Plain bytes: how many, or TLS_CLOSED, TLS_AGAIN, TLS_FAILED. len > 0. */
     ssize_t (*read)(tls_engine *engine, void *buf, size_t len);
     /* How many of len (> 0) plain bytes were sealed; TLS_AGAIN or TLS_FAILED. owner: the bytes object whose whole value

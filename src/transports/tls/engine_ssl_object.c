@@ -124,6 +124,30 @@ ssl_unread(tls_engine *engine)
 
 /* ---- The connection ---------------------------------------------------------------------------- */
 
+static ssize_t
+read_plain(SslEngine *e, void *buf, size_t len)
+{
+    e->window->buf = buf;
+    e->window->len = len > INT_MAX ? INT_MAX : (Py_ssize_t)len;
+    PyObject *count = PyObject_Call(e->read, e->read_into, NULL);
+    return count == NULL ? judge(e) : take_count(count, len);
+}
+
+/* Nothing is there: a read says so, and OpenSSL gives back the 16 KiB of room for a record that it would keep until the first
+ * bytes come. 0 or TLS_FAILED. */
+static int
+give_back_room(SslEngine *e)
+{
+    char none;
+    ssize_t n = read_plain(e, &none, 1);
+    if (n == 1) {
+        PyErr_SetString(PyExc_RuntimeError, "the SSL object has bytes that nobody sent");
+        return TLS_FAILED;
+    }
+    e->records.whole = n == TLS_CLOSED; /* to be told again */
+    return n == TLS_FAILED ? TLS_FAILED : 0;
+}
+
 static int
 ssl_handshake(tls_engine *engine)
 {
@@ -137,6 +161,7 @@ ssl_handshake(tls_engine *engine)
         }
         if (unread == 0) {
             e->records.whole = 0; /* those of the handshake were counted, too */
+            return engine->plain ? give_back_room(e) : 0;
         }
     }
     return rc;
@@ -158,13 +183,13 @@ ssl_readable(const tls_engine *engine)
     return e->records.whole > 0 || e->rest;
 }
 
-static ssize_t
-read_plain(SslEngine *e, void *buf, size_t len)
+static void
+ssl_thrift(tls_engine *engine)
 {
-    e->window->buf = buf;
-    e->window->len = len > INT_MAX ? INT_MAX : (Py_ssize_t)len;
-    PyObject *count = PyObject_Call(e->read, e->read_into, NULL);
-    return count == NULL ? judge(e) : take_count(count, len);
+    SslEngine *e = ssl_of(engine);
+    if (e->records.whole > 0) {
+        e->records.whole++; /* the read that finds nothing, as in give_back_room() */
+    }
 }
 
 static ssize_t
@@ -293,6 +318,7 @@ static const tls_engine_ops ssl_ops = {
     .take = ssl_take,
     .handshake = ssl_handshake,
     .readable = ssl_readable,
+    .thrift = ssl_thrift,
     .read = ssl_read,
     .write = ssl_write,
     .shutdown = ssl_shutdown,

@@ -60,6 +60,7 @@ struct TlsTransport {
     corolla_deferred flush;                /* while writes are held back for the end of the turn */
     tls_backlog backlog;
     double handshake_timeout, shutdown_timeout; /* seconds */
+    int64_t heard;                              /* when something last came */
     int64_t began;                              /* in debug mode: the handshake */
     size_t write_high, write_low, read_high, read_low;
     size_t discarded;    /* bytes that came after close() */
