@@ -54,7 +54,8 @@ corolla_handle_wait(corolla_handle *h)
         return -1;
     }
     int rc = 0;
-    PyLockStatus got = PyThread_acquire_lock_timed(wait.lock, 0, 0);
+    PyLockStatus got;
+    (void)PyThread_acquire_lock(wait.lock, NOWAIT_LOCK);
     wait.next = state->cancel_waits;
     state->cancel_waits = &wait;
     do {
