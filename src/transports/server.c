@@ -258,6 +258,7 @@ corolla_server_set_tls(PyObject *self, const corolla_tls_options *options)
     server->tls = (corolla_tls_options){
         .handshake_timeout = options->handshake_timeout,
         .shutdown_timeout = options->shutdown_timeout,
+        .whole_seconds = options->whole_seconds,
         .server_side = true,
         .call_made = true,
     };

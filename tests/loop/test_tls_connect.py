@@ -264,14 +264,15 @@ def test_garbage_in_the_handshake(run):
     run(main())
 
 
-def test_handshake_timeout(run):
+@pytest.mark.parametrize("timeout", [0.05, 1])  # told as it was given
+def test_handshake_timeout(run, timeout):
     async def main():
         protocol = Recorder()
-        task, peer = await connecting(None, protocol, ssl_handshake_timeout=0.05)
+        task, peer = await connecting(None, protocol, ssl_handshake_timeout=timeout)
         with peer:
             with pytest.raises(
                 ConnectionAbortedError,
-                match="^SSL handshake is taking longer than 0.05 seconds: aborting the connection$",
+                match=f"^SSL handshake is taking longer than {timeout} seconds: aborting the connection$",
             ):
                 await task
             with contextlib.suppress(ConnectionResetError):

@@ -86,6 +86,7 @@ corolla_tls_parse(corolla_state *state, PyObject *ssl, bool server_side, PyObjec
     }
     out->sslcontext = *made;
     out->server_hostname = server_hostname == Py_None ? NULL : server_hostname;
+    out->whole_seconds = handshake_timeout != NULL && PyLong_Check(handshake_timeout);
     out->server_side = server_side;
     return 0;
 }

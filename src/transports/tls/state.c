@@ -204,7 +204,7 @@ handshake_late(PyObject *self, PyObject *unused)
         Py_RETURN_NONE;
     }
     corolla_core_leave_task(t->core);
-    char *seconds = PyOS_double_to_string(t->handshake_timeout, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
+    char *seconds = PyOS_double_to_string(t->handshake_timeout, 'r', 0, t->whole ? 0 : Py_DTSF_ADD_DOT_0, NULL);
     if (seconds == NULL) {
         return NULL;
     }

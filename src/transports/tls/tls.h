@@ -75,6 +75,7 @@ struct TlsTransport {
     bool buffered;     /* the protocol is a BufferedProtocol */
     bool switched;     /* set_protocol() was called, for a get_buffer() that it happens in */
     bool accepted;     /* by a server */
+    bool whole;        /* handshake_timeout is told as an int */
     bool closed;       /* close() or abort() was called, or the connection is over */
     bool shaken;       /* the handshake was completed */
     bool lost;         /* connection_lost() has come from below */

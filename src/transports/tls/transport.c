@@ -21,6 +21,7 @@ static void
 set_defaults(TlsTransport *t, const corolla_tls_options *options)
 {
     t->handshake_timeout = options->handshake_timeout;
+    t->whole = options->whole_seconds;
     t->shutdown_timeout = options->shutdown_timeout;
     t->accepted = options->server != NULL;
     t->told = options->call_made ? TLS_TOLD_NOTHING : TLS_TOLD_MADE;
