@@ -54,7 +54,7 @@ corolla_handle_wait(corolla_handle *h)
         return -1;
     }
     int rc = 0;
-    PyLockStatus got;
+    PyLockStatus got = PY_LOCK_FAILURE;
     (void)PyThread_acquire_lock(wait.lock, NOWAIT_LOCK);
     wait.next = state->cancel_waits;
     state->cancel_waits = &wait;

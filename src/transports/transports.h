@@ -99,7 +99,7 @@ typedef struct corolla_tls_options {
     PyObject *server_hostname; /* borrowed: str, or NULL */
     double handshake_timeout;  /* seconds */
     double shutdown_timeout;   /* seconds */
-    bool whole_seconds; /* handshake_timeout was given as an int, and is told as one */
+    bool whole_seconds;        /* handshake_timeout was given as an int, and is told as one */
     bool server_side;
     bool call_made;     /* the protocol's connection_made() is to be called: not for start_tls */
     PyObject *protocol; /* borrowed: the application's */
