@@ -684,8 +684,12 @@ doubts_close(LoopObject *self)
     self->doubts = NULL;
     self->doubts_armed = false;
     if (self->doubts_fd >= 0) {
+        /* Closed behind our back, the number may be another's by now. In a forked child the kernel is not asked. */
+        bool ours = corolla_core_is_inherited(&self->head.core) || corolla_watch_alive(&self->doubts_watch);
         corolla_watch_stop(&self->doubts_watch);
-        close(self->doubts_fd);
+        if (ours) {
+            close(self->doubts_fd);
+        }
         self->doubts_fd = -1;
     }
 }

@@ -160,7 +160,9 @@ corolla_poller_has(corolla_poller *poller, int fd, uint32_t generation, unsigned
     if (poller->forks != corolla_fork_count()) {
         return false;
     }
-    return epoll_ctl(poller->fd, EPOLL_CTL_MOD, fd, &event) == 0 || (errno != ENOENT && errno != EBADF);
+    /* EPERM: the number is that of a file by now, for which there is no polling. */
+    return epoll_ctl(poller->fd, EPOLL_CTL_MOD, fd, &event) == 0 ||
+           (errno != ENOENT && errno != EBADF && errno != EPERM);
 }
 
 int

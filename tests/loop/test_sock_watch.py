@@ -351,6 +351,26 @@ def test_another_file_on_the_sockets_number(loop, run, pair, copied):
     run(main())
 
 
+def test_a_file_on_the_sockets_number(loop, run):
+    """os.dup2() of what cannot be polled: who begins to wait hears of it."""
+
+    async def main():
+        one, other = two()
+        await receive(loop, one, other)
+        await receive(loop, one, other)
+        task = asyncio.ensure_future(loop.sock_recv(one, 1))
+        await asyncio.sleep(0)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, one.fileno())
+        os.close(null)
+        with pytest.raises(OSError, match="Socket operation on non-socket"):
+            await asyncio.wait_for(task, 5)
+        one.close()
+        other.close()
+
+    run(main())
+
+
 def test_a_socket_object_that_is_filled_anew(loop, run):
     """sock.close() and sock.__init__(fileno=...) with the number it had."""
 
@@ -419,6 +439,35 @@ def test_many_waits_while_others_are_looked_at(loop, run):
                 sock.close()
 
     run(main())
+
+
+def timers():
+    """The timerfds of this process."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[timerfd]":
+                found.append(int(name))
+        except FileNotFoundError:
+            pass  # listdir's own
+    return found
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_the_timers_number_is_somebody_elses(pair, kind):
+    """What closes descriptors by the dozen takes the loop's: the loop then closes nobody else's."""
+    one, other = pair
+    loop = impl.new_event_loop()
+    loop.run_until_complete(receive(loop, one, other))
+    loop.run_until_complete(receive(loop, one, other))
+    (timer,) = timers()
+    pipe = os.pipe()
+    taken = os.open(os.devnull, os.O_RDONLY) if kind == "file" else os.dup(pipe[0])
+    os.dup2(taken, timer)
+    loop.close()
+    os.fstat(timer)
+    for fd in (taken, timer, *pipe):
+        os.close(fd)
 
 
 def test_closed_with_a_doubt(pair):
