@@ -393,7 +393,8 @@ method_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
     if (corolla_unpack(&sig, args, nargs, kwnames, given) < 0) {
         return NULL;
     }
-    int found = t->extra == NULL ? 0 : PyDict_GetItemRef(t->extra, given[0], &value);
+    PyObject *extra = transport_extra(&t->extra);
+    int found = extra == NULL ? -1 : PyDict_GetItemRef(extra, given[0], &value);
     if (found != 0) {
         return value;
     }

@@ -402,7 +402,8 @@ adopt_descriptor(PipeTransport *t)
         return -1;
     }
     t->pipe = pipe;
-    return PyDict_SetItem(t->extra, t->state->s.pipe, pipe);
+    PyObject *extra = transport_extra(&t->extra);
+    return extra == NULL ? -1 : PyDict_SetItem(extra, t->state->s.pipe, pipe);
 }
 
 static PyObject *
@@ -415,7 +416,8 @@ pipe_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyO
     if (corolla_unpack(&signature, args, nargs, kwnames, given) < 0 || adopt_descriptor(t) < 0) {
         return NULL;
     }
-    int found = t->extra == NULL ? 0 : PyDict_GetItemRef(t->extra, given[0], &value);
+    PyObject *extra = transport_extra(&t->extra);
+    int found = extra == NULL ? -1 : PyDict_GetItemRef(extra, given[0], &value);
     if (found != 0) {
         return value;
     }

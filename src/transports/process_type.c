@@ -324,7 +324,7 @@ process_get_protocol(PyObject *self, PyObject *unused)
 static int
 need_popen(ProcessTransport *t)
 {
-    if (t->popen != NULL || t->extra == NULL) {
+    if (t->popen != NULL) {
         return 0;
     }
     PyObject *popen = process_make_popen(t);
@@ -336,7 +336,8 @@ need_popen(ProcessTransport *t)
         return 0;
     }
     t->popen = popen;
-    return PyDict_SetItem(t->extra, t->state->s.subprocess, popen);
+    PyObject *extra = transport_extra(&t->extra);
+    return extra == NULL ? -1 : PyDict_SetItem(extra, t->state->s.subprocess, popen);
 }
 
 static PyObject *
@@ -352,7 +353,8 @@ process_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
     if (PyUnicode_Check(given[0]) && PyUnicode_Compare(given[0], t->state->s.subprocess) == 0 && need_popen(t) < 0) {
         return NULL;
     }
-    int found = t->extra == NULL ? 0 : PyDict_GetItemRef(t->extra, given[0], &value);
+    PyObject *extra = transport_extra(&t->extra);
+    int found = extra == NULL ? -1 : PyDict_GetItemRef(extra, given[0], &value);
     if (found != 0) {
         return value;
     }

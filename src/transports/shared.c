@@ -133,6 +133,19 @@ transport_set_errno(ssize_t err)
     }
 }
 
+PyObject *
+transport_extra(PyObject **slot)
+{
+    if (*slot == NULL || !PyDict_Check(*slot)) {
+        PyObject *fresh = PyDict_New();
+        if (fresh == NULL) {
+            return NULL;
+        }
+        Py_XSETREF(*slot, fresh);
+    }
+    return *slot;
+}
+
 /* ---- Reading ------------------------------------------------------------------------------- */
 
 int

@@ -47,5 +47,8 @@ corolla_chunk transport_view_chunk(const Py_buffer *view);
 
 /* Sets the OSError, or MemoryError, of a -errno. */
 void transport_set_errno(ssize_t err);
+/* The dict behind get_extra_info(), in asyncio's slot, which programs may write and delete: a new one where there is none.
+ * Borrowed, or NULL. */
+PyObject *transport_extra(PyObject **slot);
 
 #endif
