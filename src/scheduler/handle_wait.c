@@ -2,7 +2,8 @@
  * on. Whoever has cancelled it may take away what the callback uses. */
 #include "scheduler.h"
 
-/* One cancel() that waits, on the stack of its thread. The interpreter's lock guards the list. */
+/* One cancel() that waits. The interpreter's lock guards the list. Not on the stack of its thread: in a forked child that
+ * is gone, and the list still has it. */
 struct corolla_cancel_wait {
     corolla_handle *handle;           /* borrowed: the canceller holds it */
     PyThread_type_lock lock;          /* owned; held until the handle has run */
@@ -48,28 +49,31 @@ corolla_handle_wait(corolla_handle *h)
     if (!h->running || core == NULL || core->thread == PyThread_get_thread_ident() || !corolla_core_is_running(core)) {
         return 0;
     }
-    struct corolla_cancel_wait wait = {.handle = h, .lock = PyThread_allocate_lock()};
-    if (wait.lock == NULL) {
+    struct corolla_cancel_wait *wait = PyMem_Malloc(sizeof *wait);
+    PyThread_type_lock lock = wait == NULL ? NULL : PyThread_allocate_lock();
+    if (lock == NULL) {
+        PyMem_Free(wait);
         PyErr_NoMemory();
         return -1;
     }
     int rc = 0;
     PyLockStatus got = PY_LOCK_FAILURE;
-    (void)PyThread_acquire_lock(wait.lock, NOWAIT_LOCK);
-    wait.next = state->cancel_waits;
-    state->cancel_waits = &wait;
+    (void)PyThread_acquire_lock(lock, NOWAIT_LOCK);
+    *wait = (struct corolla_cancel_wait){.handle = h, .lock = lock, .next = state->cancel_waits};
+    state->cancel_waits = wait;
     do {
         /* clang-format off */
         Py_BEGIN_ALLOW_THREADS
-        got = PyThread_acquire_lock_timed(wait.lock, -1, 1);
+        got = PyThread_acquire_lock_timed(lock, -1, 1);
         Py_END_ALLOW_THREADS
         /* clang-format on */
         rc = got == PY_LOCK_INTR ? PyErr_CheckSignals() : 0;
     } while (got == PY_LOCK_INTR && rc == 0);
-    (void)wait_unlink(state, &wait); /* it is still there only after an interrupt */
+    (void)wait_unlink(state, wait); /* it is still there only after an interrupt */
     if (got == PY_LOCK_ACQUIRED) {
-        PyThread_release_lock(wait.lock);
+        PyThread_release_lock(lock);
     }
-    PyThread_free_lock(wait.lock);
+    PyThread_free_lock(lock);
+    PyMem_Free(wait);
     return rc;
 }

@@ -67,16 +67,16 @@ call_loop(CreateState *st, corolla_state *state, const char *name)
 static PyObject *
 process_of(CreateState *st, corolla_state *state, PyObject *made)
 {
-    PyObject *pair = PySequence_Fast(made, "a loop's subprocess coroutine gives (transport, protocol)");
+    PyObject *pair = PySequence_Tuple(made); /* a list could change under us */
     PyObject *process = NULL;
     if (pair == NULL) {
         return NULL;
     }
-    if (PySequence_Fast_GET_SIZE(pair) != 2) {
+    if (PyTuple_GET_SIZE(pair) != 2) {
         PyErr_SetString(PyExc_ValueError, "a loop's subprocess coroutine gives (transport, protocol)");
     }
     else {
-        process = child_new(state, PySequence_Fast_GET_ITEM(pair, 0), PySequence_Fast_GET_ITEM(pair, 1), st->loop);
+        process = child_new(state, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1), st->loop);
     }
     Py_DECREF(pair);
     return process;

@@ -58,8 +58,11 @@ spawn_by_popen(PyObject *type, const corolla_process_options *options, Spawned *
     PyObject *pid = PyObject_GetAttrString(spawned->popen, "pid");
     spawned->pid = pid == NULL ? -1 : (pid_t)PyLong_AsLong(pid);
     Py_XDECREF(pid);
+    if (spawned->pid <= 0 && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_ValueError, "a Popen without a process"); /* 0 and less are signalled as groups */
+    }
     for (int i = 0; i < CHILD_PIPES; i++) {
-        PyObject *file = spawned->pid < 0 ? NULL : PyObject_GetAttrString(spawned->popen, stdio_names[i]);
+        PyObject *file = spawned->pid <= 0 ? NULL : PyObject_GetAttrString(spawned->popen, stdio_names[i]);
         if (file == NULL) {
             goto fail;
         }
@@ -293,12 +296,13 @@ reap(pid_t pid)
     Py_END_ALLOW_THREADS;
 }
 
-/* args: a sequence. True with *spawned filled in; false, perhaps with an exception, and nothing left. */
+/* args: a list. True with *spawned filled in; false, perhaps with an exception, and nothing left. */
 static bool
 try_start(PyObject *args, PyObject *cwd, PyObject *const *stdio, Spawned *spawned)
 {
     Ends ends;
-    PyObject *programs = executables(PySequence_Fast_GET_ITEM(args, 0));
+    PyObject *program = PySequence_GetItem(args, 0); /* audit hooks have had the list, too */
+    PyObject *programs = program == NULL ? NULL : executables(program);
     pid_t pid = -1;
     bool begun = false;
     if (open_ends(&ends, stdio) == 0 && programs != NULL) {
@@ -317,6 +321,7 @@ try_start(PyObject *args, PyObject *cwd, PyObject *const *stdio, Spawned *spawne
         memset(ends.parent, -1, sizeof ends.parent);
     }
     close_ends(&ends);
+    Py_XDECREF(program);
     Py_XDECREF(programs);
     return begun;
 }

@@ -716,6 +716,69 @@ def test_not_made_by_hand():
         corolla.ProcessTransport()
 
 
+@pytest.mark.parametrize("instead", [None, 5], ids=["deleted", "no dict"])
+def test_without_extra(run, instead):
+    """The slot of asyncio.BaseTransport is everybody's to write."""
+
+    def take_away(transport):
+        if instead is None:
+            del transport._extra
+        else:
+            transport._extra = instead
+
+    async def main():
+        async with running("cat") as (transport, _):
+            for pipe in (transport.get_pipe_transport(0), transport.get_pipe_transport(1)):
+                take_away(pipe)
+                assert pipe.get_extra_info("pipe") is not None
+                take_away(pipe)
+                assert pipe.get_extra_info("pipe", 4) == 4  # it went with the dict
+            take_away(transport)
+            assert transport.get_extra_info("nothing", 3) == 3
+            assert transport.get_extra_info("subprocess") is transport._proc
+
+    run(main())
+
+
+@pytest.mark.parametrize("pid", [0, -1, -5])
+def test_popen_without_a_process(run, monkeypatch, pid):
+    """Its number is never waited for, nor signalled: those mean groups."""
+
+    class Nobody:
+        stdin = stdout = stderr = returncode = None
+
+        def __init__(self, *args, **kwargs):
+            self.pid = pid
+
+    async def main():
+        monkeypatch.setattr(subprocess, "Popen", Nobody)
+        with pytest.raises(ValueError, match="without a process"):
+            await asyncio.get_running_loop().subprocess_exec(Recorder, "true")
+
+    run(main())
+
+
+def test_an_audit_hook_that_empties_the_arguments():
+    code = """if True:
+        import asyncio, sys, corolla
+        def hook(event, args):
+            if event == "subprocess.Popen":
+                args[1].clear()
+        async def main():
+            start = asyncio.get_running_loop().subprocess_exec(asyncio.SubprocessProtocol, "true", stdin=None)
+            transport, _ = await start
+            transport.close()
+            await transport._wait()
+        sys.addaudithook(hook)
+        try:
+            corolla.run(main())
+        except IndexError:
+            print("IndexError")
+    """
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+
+
 # ---- Threads ----------------------------------------------------------------------------------------------
 
 
