@@ -134,6 +134,9 @@ open_end(Ends *ends, int i, PyObject *given)
     }
     int overflow;
     long fd = PyLong_AsLongAndOverflow(given, &overflow);
+    if (overflow) {
+        return -EINVAL; /* -1 with it is no PIPE */
+    }
     if (fd == PIPE) {
         int pair[2];
         if (pipe2(pair, O_CLOEXEC) < 0) {

@@ -758,6 +758,16 @@ def test_popen_without_a_process(run, monkeypatch, pid):
     run(main())
 
 
+@pytest.mark.parametrize("number", [2**70, -(2**70), 2**31, -7])
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_number_that_is_no_descriptor(run, name, number):
+    async def main():
+        with pytest.raises((OSError, OverflowError, ValueError)):
+            await asyncio.get_running_loop().subprocess_exec(Recorder, "true", **{name: number})
+
+    run(main())
+
+
 def test_an_audit_hook_that_empties_the_arguments():
     code = """if True:
         import asyncio, sys, corolla
