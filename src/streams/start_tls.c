@@ -57,6 +57,13 @@ stream_hand_over(corolla_state *state, PyObject *protocol, PyObject *transport, 
         return rc;
     }
     rc = take_unread(state, reader, unread);
+    if (rc == 0 && *unread != NULL && PyObject_TypeCheck(reader, state->stream_reader_type)) {
+        /* Who waits for a line has looked through what was taken, and is to begin anew with what follows. */
+        rc = reader_wake((StreamReader *)reader);
+        if (rc < 0) {
+            Py_CLEAR(*unread);
+        }
+    }
     if (rc == 0 && PyObject_TypeCheck(reader, state->stream_reader_type) &&
         ((StreamReader *)reader)->transport != NULL) {
         /* From the first decrypted byte on, too much of them pauses TLS, which then is what has to go on. */

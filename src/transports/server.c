@@ -70,13 +70,11 @@ upper_transport(Server *server, TcpTransport *t)
 static PyObject *
 list_clients(Server *server)
 {
-    PyObject *clients = PyList_New((Py_ssize_t)server->client_count);
-    if (clients == NULL) {
-        return NULL;
-    }
-    Py_ssize_t i = 0;
-    for (TcpTransport *t = server->clients; t != NULL && i < PyList_GET_SIZE(clients); t = t->next_client) {
-        PyList_SET_ITEM(clients, i++, Py_NewRef(upper_transport(server, t)));
+    PyObject *clients = PyList_New(0); /* the collector may run, and there be fewer of them afterwards */
+    for (TcpTransport *t = server->clients; clients != NULL && t != NULL; t = t->next_client) {
+        if (PyList_Append(clients, upper_transport(server, t)) < 0) {
+            Py_CLEAR(clients);
+        }
     }
     return clients;
 }

@@ -1,6 +1,8 @@
 """ssl= of what connects and serves: its arguments, what a TLS transport knows, Unix sockets, and streams."""
 
 import asyncio
+import contextlib
+import gc
 import os
 import socket
 import ssl
@@ -288,3 +290,33 @@ def test_several_loops_in_a_row(certs):
         loop = impl.new_event_loop()
         loop.run_until_complete(main())
         loop.close()
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_connecting_given_up_at_once(run, certs, side, close):
+    """A coroutine that ends, or is dropped, before connection_made() was called below: the connection is closed."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket_pair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        protocol = Recorder()
+        if side == "server":
+            coro = loop.connect_accepted_socket(lambda: protocol, ours, ssl=certs.server())
+        else:
+            coro = loop.create_connection(lambda: protocol, sock=ours, ssl=certs.client(), server_hostname=NAME)
+        waiter = coro.send(None)
+        assert not waiter.done()
+        if close:
+            coro.close()
+        del coro, waiter
+        gc.collect()
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(loop.sock_recv(theirs, 1), 10) == b""
+        await settled()
+        assert ours.fileno() == -1
+        assert protocol.names() == []
+        theirs.close()
+
+    run(main())

@@ -370,6 +370,120 @@ def test_writer_start_tls(run, certs):
     run(main())
 
 
+@impl.beyond_stdlib("its reader keeps what came before TLS began", until=(3, 15))
+def test_line_awaited_meanwhile(run, certs):
+    """A readline() that had looked through the first bytes of the ClientHello begins anew with what comes decrypted."""
+
+    async def main():
+        async def serve(reader, writer):
+            line = asyncio.ensure_future(reader.readline())
+            await settled()
+            started.set()
+            await begin.wait()
+            await writer.start_tls(certs.server())
+            return await line, await reader.readline()
+
+        started, begin = asyncio.Event(), asyncio.Event()
+        async with streams(serve) as (sock, done):
+            await started.wait()
+            peer = Peer(sock, certs.client(), "client")
+            flight = await peer.flight()
+            await peer.raw(flight[:5])
+            await settled()
+            begin.set()
+            await settled()
+            await peer.raw(flight[5:])
+            await peer.handshake()
+            await peer.send(b"a\nb\n")
+            assert await asyncio.wait_for(done, 10) == (b"a\n", b"b\n")
+
+    run(main())
+
+
+@impl.beyond_stdlib("it lets two handshakes spoil each other")
+def test_twice_at_once(run, certs, side):
+    async def main():
+        async with clear(certs, side) as (transport, protocol, peer):
+            first = asyncio.ensure_future(upgrading(certs, side, transport, protocol))
+            await settled()
+            with pytest.raises(RuntimeError, match="^TLS has begun on this transport already"):
+                await upgrading(certs, side, transport, protocol)
+            upgraded, _ = await asyncio.gather(first, peer.handshake())
+            upgraded.write(b"sealed")
+            assert await peer.exactly(6) == b"sealed"
+            upgraded.close()
+            assert await peer.read() == b""
+            peer.close()
+            await protocol.lost()
+
+    run(main())
+
+
+class Failing(asyncio.Transport):
+    """A transport of somebody's that raises in some of its methods, and has no connection_lost() to call then."""
+
+    _start_tls_compatible = True
+
+    def __init__(self, failing):
+        super().__init__()
+        self.failing, self.protocol, self.lost = failing, None, False
+
+    def _call(self, name):
+        if name in self.failing:
+            raise ZeroDivisionError(name)
+
+    def get_protocol(self):
+        self._call("get_protocol")
+
+    def set_protocol(self, protocol):
+        self._call("set_protocol")
+        self.protocol = protocol
+
+    def pause_reading(self):
+        self._call("pause_reading")
+
+    def resume_reading(self):
+        self._call("resume_reading")
+
+    def is_closing(self):
+        self._call("is_closing")
+        return self.lost
+
+    def write(self, data):
+        self._call("write")
+
+    def _force_close(self, exc):
+        self._call("_force_close")
+        if not self.lost and self.protocol is not None:
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, exc)
+        self.lost = True
+
+    def close(self):
+        self._call("close")
+        self._force_close(None)
+
+
+@impl.beyond_stdlib("it waits for ever for some of them")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("also", [(), ("_force_close",), ("_force_close", "close")])
+@pytest.mark.parametrize(
+    "method", ["get_protocol", "pause_reading", "set_protocol", "resume_reading", "is_closing", "write"]
+)
+def test_transport_that_raises(run, certs, reports, method, also):
+    """start_tls() raises what it was, whatever becomes of the attempt to close that transport; and the loop goes on."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport = Failing((method, *also))
+        with pytest.raises(ZeroDivisionError, match=f"^{method}$"):
+            await asyncio.wait_for(loop.start_tls(transport, Recorder(), certs.client(), server_hostname=NAME), 10)
+        await settled()
+
+    run(main())
+    assert {str(context["exception"]) for context in reports} <= {method, "_force_close"}
+    reports.clear()
+
+
 # ---- TLS within TLS ----------------------------------------------------------------------------
 
 

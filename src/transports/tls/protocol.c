@@ -75,8 +75,10 @@ protocol_connection_made(PyObject *self, PyObject *const *args, Py_ssize_t nargs
         return NULL;
     }
     TlsTransport *t = tls_of(self);
-    if (t == NULL) {
-        Py_RETURN_NONE;
+    if (t == NULL) { /* given up before it was there: nobody else would close it */
+        PyObject *done = PyObject_CallMethodNoArgs(below, ((TlsProtocol *)self)->state->s.abort);
+        Py_XDECREF(done);
+        return done == NULL ? NULL : Py_NewRef(Py_None);
     }
     int rc = tls_attach(t, below);
     enter(t);

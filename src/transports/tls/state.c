@@ -53,24 +53,6 @@ report(TlsTransport *t, const char *message, PyObject *exc)
     return rc;
 }
 
-int
-tls_fatal(TlsTransport *t, const char *message)
-{
-    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit)) {
-        return -1;
-    }
-    PyObject *exc = PyErr_GetRaisedException();
-    int rc = tls_abort(t, exc);
-    if (rc == 0 && PyErr_GivenExceptionMatches(exc, PyExc_OSError)) {
-        log_failure(t, message, exc);
-    }
-    else if (rc == 0 && !PyErr_GivenExceptionMatches(exc, t->state->CancelledError)) {
-        rc = report(t, message, exc);
-    }
-    Py_DECREF(exc);
-    return rc;
-}
-
 /* Steals waiter. exc may be NULL. */
 static int
 settle(PyObject *waiter, PyObject *exc)
@@ -89,6 +71,42 @@ wake_waiter(TlsTransport *t, PyObject *exc)
     PyObject *waiter = t->waiter;
     t->waiter = NULL;
     return settle(waiter, exc);
+}
+
+/* A transport below that is not ours has raised when it was to be aborted, so that connection_lost() may never come: that is
+ * told, and who waits for the handshake hears of exc, which was the reason. Takes the exception being raised. 0, or -1 with
+ * KeyboardInterrupt or SystemExit. */
+static int
+abort_failed(TlsTransport *t, PyObject *exc)
+{
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit)) {
+        return -1;
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    int rc = report(t, "Exception in transport.abort()", raised);
+    Py_DECREF(raised);
+    return rc < 0 ? rc : wake_waiter(t, exc);
+}
+
+int
+tls_fatal(TlsTransport *t, const char *message)
+{
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit)) {
+        return -1;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    int rc = tls_abort(t, exc);
+    if (rc < 0) {
+        rc = abort_failed(t, exc);
+    }
+    if (rc == 0 && PyErr_GivenExceptionMatches(exc, PyExc_OSError)) {
+        log_failure(t, message, exc);
+    }
+    else if (rc == 0 && !PyErr_GivenExceptionMatches(exc, t->state->CancelledError)) {
+        rc = report(t, message, exc);
+    }
+    Py_DECREF(exc);
+    return rc;
 }
 
 /* Before code of anybody's is run; a transport that is not ours may call from inside a task's step. */
