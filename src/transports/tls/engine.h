@@ -52,7 +52,8 @@ int tls_import_ssl(corolla_state *state);
 
 /* ---- window.c: memory of ours as a Python object ------------------------------------------------ */
 
-/* Lends memory to one call of a C function that takes it at once and keeps no view: nobody else may see it. */
+/* Lends memory to one call of a C function that takes it at once and keeps no view: nobody else may see it. Between calls it
+ * has none, for whoever finds it all the same. */
 typedef struct tls_window {
     PyObject_HEAD
     void *buf; /* borrowed */

@@ -15,16 +15,33 @@ typedef struct SslEngine {
     PyObject *inner;               /* owned: the C object in base.object, or base.object itself for a subclass */
     PyObject *feed, *take;         /* owned, each: incoming.write, outgoing.read */
     PyObject *read, *write;        /* owned, each: methods of inner */
-    PyObject *read_into;           /* owned: (0, window), or NULL for a subclass: as much as fits the window */
-    tls_window *window;            /* owned */
+    PyObject *read_into; /* owned: (0, window), or NULL for a subclass: as much as fits the window; no cycle */
+    tls_window *window;  /* owned */
     tls_records records;
-    bool rest; /* of a record that did not fit is in the SSL object */
+    bool own_bios; /* they are the ssl module's, whatever is in it now: lent memory is not kept */
+    bool rest;     /* of a record that did not fit is in the SSL object */
 } SslEngine;
 
 static SslEngine *
 ssl_of(tls_engine *engine)
 {
     return (SslEngine *)(void *)engine;
+}
+
+/* ---- Lending ---------------------------------------------------------------------------------- */
+
+static void
+lend(SslEngine *e, const void *buf, size_t len)
+{
+    e->window->buf = (void *)(uintptr_t)buf;
+    e->window->len = len > INT_MAX ? INT_MAX : (Py_ssize_t)len;
+}
+
+static void
+lend_no_more(SslEngine *e)
+{
+    e->window->buf = NULL;
+    e->window->len = 0;
 }
 
 /* ---- Outcomes -------------------------------------------------------------------------------- */
@@ -89,9 +106,17 @@ static int
 ssl_feed(tls_engine *engine, const void *buf, size_t n)
 {
     SslEngine *e = ssl_of(engine);
-    e->window->buf = (void *)(uintptr_t)buf;
-    e->window->len = (Py_ssize_t)n;
-    PyObject *done = PyObject_CallOneArg(e->feed, (PyObject *)e->window);
+    PyObject *done;
+    if (e->own_bios) {
+        lend(e, buf, n);
+        done = PyObject_CallOneArg(e->feed, (PyObject *)e->window);
+        lend_no_more(e);
+    }
+    else {
+        PyObject *data = PyBytes_FromStringAndSize(buf, (Py_ssize_t)n);
+        done = data == NULL ? NULL : PyObject_CallOneArg(e->feed, data);
+        Py_XDECREF(data);
+    }
     if (done == NULL) {
         return TLS_FAILED;
     }
@@ -107,6 +132,11 @@ ssl_take(tls_engine *engine, PyObject **data)
     engine->stirred = false;
     *data = PyObject_CallNoArgs(e->take);
     if (*data == NULL) {
+        return TLS_FAILED;
+    }
+    if (!PyBytes_CheckExact(*data)) {
+        PyErr_Format(PyExc_TypeError, "the BIO read %.200s, not bytes", Py_TYPE(*data)->tp_name);
+        Py_CLEAR(*data);
         return TLS_FAILED;
     }
     if (PyBytes_GET_SIZE(*data) == 0) {
@@ -127,9 +157,9 @@ ssl_unread(tls_engine *engine)
 static ssize_t
 read_plain(SslEngine *e, void *buf, size_t len)
 {
-    e->window->buf = buf;
-    e->window->len = len > INT_MAX ? INT_MAX : (Py_ssize_t)len;
+    lend(e, buf, len);
     PyObject *count = PyObject_Call(e->read, e->read_into, NULL);
+    lend_no_more(e);
     return count == NULL ? judge(e) : take_count(count, len);
 }
 
@@ -154,14 +184,14 @@ ssl_handshake(tls_engine *engine)
     SslEngine *e = ssl_of(engine);
     int rc = call_inner(e, e->state->s.do_handshake);
     engine->stirred = true;
-    if (rc == 0) {
+    if (rc == 0 && engine->plain) {
         ssize_t unread = ssl_unread(engine);
         if (unread < 0) {
             return TLS_FAILED;
         }
         if (unread == 0) {
             e->records.whole = 0; /* those of the handshake were counted, too */
-            return engine->plain ? give_back_room(e) : 0;
+            return give_back_room(e);
         }
     }
     return rc;
@@ -238,10 +268,15 @@ ssl_read(tls_engine *engine, void *buf, size_t len)
     SslEngine *e = ssl_of(engine);
     ssize_t n = engine->plain ? read_plain(e, buf, len) : read_subclass(e, buf, len);
     if (n <= 0) {
-        e->records.whole = 0;
-        e->rest = false;
         engine->stirred = true; /* a record that held no data may want an answer */
+        if (n != TLS_FAILED) {  /* a signal's handler may have raised: there is more */
+            e->records.whole = 0;
+            e->rest = false;
+        }
         return n;
+    }
+    if (e->records.odd) {
+        return n; /* there may be more until a read says that there is not */
     }
     int rest = (size_t)n == len ? ask_for_rest(e) : 0;
     if (rest < 0) {
@@ -267,12 +302,12 @@ ssl_write(tls_engine *engine, PyObject *owner, const void *data, size_t len)
         }
     }
     else if (owner == NULL) {
-        e->window->buf = (void *)(uintptr_t)data;
-        e->window->len = (Py_ssize_t)len;
+        lend(e, data, len);
         owner = (PyObject *)e->window;
     }
     PyObject *write = Py_NewRef(e->write);
     PyObject *count = PyObject_CallOneArg(write, owner);
+    lend_no_more(e);
     Py_DECREF(write);
     Py_XDECREF(made);
     return count == NULL ? judge(e) : take_count(count, len);
@@ -292,7 +327,6 @@ ssl_traverse(tls_engine *engine, visitproc visit, void *arg)
     Py_VISIT(e->take);
     Py_VISIT(e->read);
     Py_VISIT(e->write);
-    Py_VISIT(e->read_into);
     return 0;
 }
 
@@ -347,6 +381,13 @@ wrap(SslEngine *e, PyObject *sslcontext, bool server_side, PyObject *server_host
     return e->base.object == NULL ? -1 : 0;
 }
 
+/* Not of a class written in Python: it keeps no view of what it is given. */
+static bool
+is_native(PyObject *obj)
+{
+    return !(Py_TYPE(obj)->tp_flags & Py_TPFLAGS_BASETYPE);
+}
+
 /* The methods, bound once. */
 static int
 prepare(SslEngine *e)
@@ -354,7 +395,18 @@ prepare(SslEngine *e)
     corolla_state *state = e->state;
     PyObject *object = e->base.object;
     e->base.plain = Py_IS_TYPE(object, (PyTypeObject *)state->ssl_SSLObject);
-    e->inner = e->base.plain ? PyObject_GetAttr(object, state->s._sslobj) : Py_NewRef(object);
+    if (e->base.plain) {
+        e->inner = PyObject_GetAttr(object, state->s._sslobj);
+        if (e->inner == NULL) {
+            return -1;
+        }
+        e->base.plain = is_native(e->inner);
+    }
+    if (!e->base.plain) {
+        e->records.odd = true; /* what it keeps to itself nobody can count */
+        Py_XSETREF(e->inner, Py_NewRef(object));
+    }
+    e->own_bios = is_native(e->incoming);
     e->feed = PyObject_GetAttr(e->incoming, state->s.write);
     e->take = PyObject_GetAttr(e->outgoing, state->s.read);
     if (e->inner == NULL || e->feed == NULL || e->take == NULL) {
@@ -368,7 +420,10 @@ prepare(SslEngine *e)
     }
     if (e->base.plain) {
         e->read_into = Py_BuildValue("iO", 0, e->window);
-        return e->read_into == NULL ? -1 : 0;
+        if (e->read_into == NULL) {
+            return -1;
+        }
+        PyObject_GC_UnTrack(e->read_into); /* the window is for nobody to find */
     }
     return 0;
 }

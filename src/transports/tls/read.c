@@ -118,7 +118,8 @@ get_buffer(TlsTransport *t, Py_buffer *view)
 static bool
 may_read(const TlsTransport *t)
 {
-    return !t->paused && (t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING) && t->engine->ops->readable(t->engine);
+    bool wrapped = t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING;
+    return wrapped && !t->paused && !t->close_after && t->engine->ops->readable(t->engine);
 }
 
 static int
@@ -154,12 +155,13 @@ end_of_stream(TlsTransport *t)
     return rc < 0 ? rc : tls_close(t);
 }
 
-/* KeyboardInterrupt leaves the loop; what is there already is for whoever runs it again. Keeps it. */
+/* KeyboardInterrupt leaves the loop; what is there already, and what is behind it, is for whoever runs it again. Keeps it. */
 static void
 go_on_later(TlsTransport *t)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    if (!t->resuming && t->core != NULL && may_read(t)) {
+    bool alive = t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING;
+    if (!t->resuming && t->core != NULL && alive && !t->paused) {
         t->resuming = corolla_core_post(t->core, tls_resume_job, Py_NewRef(t)) == 0;
         PyErr_Clear();
     }

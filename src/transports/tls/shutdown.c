@@ -49,14 +49,15 @@ shutdown_late(PyObject *self, PyObject *unused)
 
 static PyMethodDef shutdown_late_def = {"_check_shutdown_timeout", shutdown_late, METH_NOARGS, NULL};
 
-/* Drops the plain bytes that are there. False once it is more than anybody had on its way. */
-static bool
+/* Drops the plain bytes that are there. 1, 0 once it is more than anybody had on its way, or -1. */
+static int
 discard(TlsTransport *t)
 {
     tls_engine *engine = t->engine;
     char *buf = corolla_reactor_scratch(&t->core->reactor);
     if (buf == NULL) {
-        return false;
+        PyErr_NoMemory();
+        return -1;
     }
     while (engine->ops->readable(engine)) {
         ssize_t n = engine->ops->read(engine, buf, COROLLA_SCRATCH);
@@ -67,9 +68,11 @@ discard(TlsTransport *t)
             t->notified = true;
             break;
         }
+        else if (tls_drop_exception() < 0) {
+            return -1;
+        }
         else {
-            PyErr_Clear(); /* shutdown() will tell */
-            break;
+            break; /* shutdown() will tell */
         }
     }
     return t->discarded <= MOST_DISCARDED;
@@ -87,11 +90,13 @@ int
 tls_shut(TlsTransport *t)
 {
     tls_engine *engine = t->engine;
-    bool listened_to = discard(t);
+    int listened_to = discard(t);
+    if (listened_to < 0) {
+        return tls_fatal(t, "Fatal error on SSL protocol");
+    }
     int rc = engine->ops->shutdown(engine);
     if (t->stage != TLS_SHUTDOWN) { /* by code of somebody's that it runs */
-        PyErr_Clear();
-        return 0;
+        return tls_drop_exception();
     }
     PyObject *error = rc == TLS_FAILED ? PyErr_GetRaisedException() : NULL;
     if (tls_send(t) < 0) {
@@ -120,6 +125,11 @@ static int
 begin(TlsTransport *t)
 {
     t->closed = true;
+    if (t->sealing) { /* by the protocol, that below calls from inside write(): behind what is being written */
+        t->closed = t->close_after = true;
+        return 0;
+    }
+    t->close_after = false;
     corolla_reactor_undefer(&t->core->reactor, &t->flush);
     if (tls_seal(t, true) < 0) {
         return -1;

@@ -171,12 +171,19 @@ static int
 complete_handshake(TlsTransport *t)
 {
     corolla_alarm_clear(&t->alarm, t->state);
-    if (!t->engine->plain && tls_learn_extra(t) < 0) {
+    int rc = t->engine->plain ? 0 : tls_learn_extra(t);
+    if (t->stage != TLS_HANDSHAKE) { /* aborted by code of somebody's that this runs */
+        return tls_drop_exception();
+    }
+    if (rc < 0) {
         return fail_handshake(t);
     }
     t->stage = TLS_WRAPPED;
     t->shaken = true;
     log_handshake(t);
+    if (t->stage != TLS_WRAPPED) {
+        return 0;
+    }
     if (t->told == TLS_TOLD_NOTHING) {
         t->told = TLS_TOLD_MADE;
         PyObject *result = tls_call(t, t->state->s.connection_made, (PyObject *)t);
@@ -188,7 +195,7 @@ complete_handshake(TlsTransport *t)
     if (wake_waiter(t, NULL) < 0) {
         return -1;
     }
-    int rc = tls_pump(t); /* the application's first bytes and ours leave together */
+    rc = tls_pump(t); /* the application's first bytes and ours leave together */
     if (rc == 0 && t->stage == TLS_WRAPPED && t->engine->stirred) {
         rc = tls_send(t) < 0 ? tls_fatal(t, "Fatal error on SSL protocol") : 0;
     }
@@ -200,10 +207,7 @@ shake_hands(TlsTransport *t)
 {
     int rc = t->engine->ops->handshake(t->engine);
     if (t->stage != TLS_HANDSHAKE) { /* aborted by code of somebody's that the handshake runs */
-        if (rc == TLS_FAILED) {
-            PyErr_Clear();
-        }
-        return 0;
+        return tls_drop_exception();
     }
     if (rc == TLS_FAILED) {
         return fail_handshake(t);

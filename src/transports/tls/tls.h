@@ -88,6 +88,8 @@ struct TlsTransport {
     bool told_pause;   /* pause_writing() was the last of the two that the protocol was told */
     bool pumping;      /* plain bytes are being delivered */
     bool resuming;     /* a job to resume is queued */
+    bool sealing;      /* plain bytes are being sealed and sent */
+    bool close_after;  /* close() was called meanwhile */
 };
 
 enum { TLS_WRITE_HIGH_WATER = 512 * 1024, TLS_READ_HIGH_WATER = 256 * 1024 }; /* bytes; asyncio's */
@@ -168,6 +170,20 @@ extern PyMethodDef tls_extra_methods[];
 extern PyGetSetDef tls_getset[];
 int tls_transport_init(PyObject *module, corolla_state *state);
 int tls_protocol_init(PyObject *module, corolla_state *state);
+
+/* Drops the exception being raised, if there is one. 0, or -1 with KeyboardInterrupt or SystemExit. */
+static inline int
+tls_drop_exception(void)
+{
+    if (PyErr_Occurred() == NULL) {
+        return 0;
+    }
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
 
 /* The loop of a connection whose last reference the collector took. RuntimeError, -1. */
 static inline int

@@ -5,6 +5,11 @@ static int
 window_getbuffer(PyObject *self, Py_buffer *view, int flags)
 {
     tls_window *window = (tls_window *)self;
+    if (window->buf == NULL) {
+        view->obj = NULL;
+        PyErr_SetString(PyExc_BufferError, "memory that is lent to no one");
+        return -1;
+    }
     return PyBuffer_FillInfo(view, self, window->buf, window->len, 0, flags);
 }
 

@@ -44,18 +44,31 @@ backlog_reserve(tls_backlog *backlog)
     return 0;
 }
 
-/* bytes: stolen, also on failure; all but its first skip bytes. 0 or -1. */
+/* bytes: stolen, also on failure. 0 or -1. */
 static int
-backlog_add(tls_backlog *backlog, PyObject *bytes, size_t skip)
+backlog_add(tls_backlog *backlog, PyObject *bytes)
 {
     if (bytes == NULL || backlog_reserve(backlog) < 0) {
         Py_XDECREF(bytes);
         return -1;
     }
-    if (backlog->count == 0) {
-        backlog->offset = skip;
-    }
     *item_at(backlog, backlog->count++) = bytes;
+    backlog->size += (size_t)PyBytes_GET_SIZE(bytes);
+    return 0;
+}
+
+/* The same but for its first skip bytes, in front of all there is, of which nothing is sealed. */
+static int
+backlog_add_first(tls_backlog *backlog, PyObject *bytes, size_t skip)
+{
+    if (bytes == NULL || backlog_reserve(backlog) < 0) {
+        Py_XDECREF(bytes);
+        return -1;
+    }
+    backlog->head = (backlog->head + backlog->capacity - 1) & (backlog->capacity - 1);
+    backlog->count++;
+    *item_at(backlog, 0) = bytes;
+    backlog->offset = skip;
     backlog->size += (size_t)PyBytes_GET_SIZE(bytes) - skip;
     return 0;
 }
@@ -183,13 +196,17 @@ seal_backlog(TlsTransport *t, bool all)
 int
 tls_seal(TlsTransport *t, bool all)
 {
-    if (t->backlog.count == 0) {
+    if (t->backlog.count == 0 || t->sealing) {
         return 0;
     }
-    if (seal_backlog(t, all) < 0) {
+    t->sealing = true;
+    int rc = seal_backlog(t, all);
+    t->sealing = false;
+    if (rc < 0) {
         return tls_fatal(t, "Fatal error on SSL protocol");
     }
-    return tls_control_writing(t);
+    rc = tls_control_writing(t);
+    return rc < 0 || !t->close_after ? rc : tls_close(t);
 }
 
 int
@@ -269,7 +286,7 @@ count_lost_write(TlsTransport *t)
 static bool
 takes_writes(const TlsTransport *t)
 {
-    return t->stage == TLS_HANDSHAKE || (t->stage == TLS_WRAPPED && t->core != NULL);
+    return t->stage == TLS_HANDSHAKE || (t->stage == TLS_WRAPPED && t->core != NULL && !t->close_after);
 }
 
 /* What is in the backlog goes now, later in this turn, or when it can. 0 or -1. */
@@ -284,10 +301,7 @@ push(TlsTransport *t, bool hold)
         return 0;
     }
     corolla_reactor_undefer(&t->core->reactor, &t->flush);
-    if (seal_backlog(t, false) < 0) {
-        return tls_fatal(t, "Fatal error on SSL protocol");
-    }
-    return tls_control_writing(t);
+    return t->sealing ? tls_control_writing(t) : tls_seal(t, false);
 }
 
 /* Data (with the bytes object it is all of, or NULL) of a connection that can take it at once. How much it took, or -1. */
@@ -295,10 +309,12 @@ static ssize_t
 seal_at_once(TlsTransport *t, PyObject *owner, const char *data, size_t len)
 {
     size_t at = 0;
+    t->sealing = true;
     while (at < len && t->stage == TLS_WRAPPED && !t->below_full) {
         size_t left = len - at, portion = left < PORTION ? left : PORTION;
         ssize_t n = t->engine->ops->write(t->engine, portion == len ? owner : NULL, data + at, portion);
         if (n == TLS_FAILED || tls_send(t) < 0) {
+            t->sealing = false;
             return -1;
         }
         if (n <= 0) {
@@ -306,7 +322,21 @@ seal_at_once(TlsTransport *t, PyObject *owner, const char *data, size_t len)
         }
         at += (size_t)n;
     }
+    t->sealing = false;
     return (ssize_t)at;
+}
+
+/* All of it is sent. What the protocol wrote meanwhile is not, nor what it closed closed. */
+static int
+finish_write(TlsTransport *t)
+{
+    if (t->close_after) {
+        return tls_close(t);
+    }
+    if (t->backlog.count > 0) {
+        return push(t, false);
+    }
+    return t->told_pause ? tls_control_writing(t) : 0;
 }
 
 static int
@@ -314,25 +344,29 @@ write_bytes(TlsTransport *t, PyObject *owner, const char *data, size_t len)
 {
     bool hold = learn_to_hold(t);
     size_t skip = 0;
-    if (t->stage == TLS_WRAPPED && t->backlog.count == 0 && !hold) {
+    bool begun = false;
+    if (t->stage == TLS_WRAPPED && t->backlog.count == 0 && !hold && !t->sealing) {
         ssize_t n = seal_at_once(t, owner, data, len);
         if (n < 0) {
             return tls_fatal(t, "Fatal error on SSL protocol");
         }
         if ((size_t)n == len) {
-            return t->told_pause ? tls_control_writing(t) : 0;
+            return finish_write(t);
         }
-        if (!takes_writes(t)) {
+        if (t->stage != TLS_WRAPPED) {
             return 0;
         }
         skip = (size_t)n;
+        begun = true;
     }
     PyObject *kept =
         owner != NULL ? Py_NewRef(owner) : PyBytes_FromStringAndSize(data + skip, (Py_ssize_t)(len - skip));
-    if (backlog_add(&t->backlog, kept, owner != NULL ? skip : 0) < 0) {
-        return -1;
+    /* Below may have called the protocol, and that write(), in the middle of this one. */
+    int rc = begun ? backlog_add_first(&t->backlog, kept, owner != NULL ? skip : 0) : backlog_add(&t->backlog, kept);
+    if (rc == 0) {
+        rc = t->close_after ? tls_close(t) : push(t, hold);
     }
-    return push(t, hold);
+    return rc;
 }
 
 int
@@ -422,7 +456,7 @@ write_items(TlsTransport *t, PyObject *items)
     bool hold = learn_to_hold(t);
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items); i++) {
         PyObject *bytes = PyTuple_GET_ITEM(items, i);
-        if (PyBytes_GET_SIZE(bytes) > 0 && backlog_add(&t->backlog, Py_NewRef(bytes), 0) < 0) {
+        if (PyBytes_GET_SIZE(bytes) > 0 && backlog_add(&t->backlog, Py_NewRef(bytes)) < 0) {
             return -1;
         }
     }
@@ -450,7 +484,11 @@ static PyObject *
 method_append_backlog(PyObject *self, PyObject *data)
 {
     PyObject *bytes = as_bytes(data);
-    if (bytes == NULL || backlog_add(&((TlsTransport *)self)->backlog, bytes, 0) < 0) {
+    if (bytes != NULL && PyBytes_GET_SIZE(bytes) == 0) {
+        Py_DECREF(bytes);
+        Py_RETURN_NONE;
+    }
+    if (backlog_add(&((TlsTransport *)self)->backlog, bytes) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
