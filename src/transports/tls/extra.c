@@ -11,7 +11,13 @@ keep(TlsTransport *t, PyObject *name, PyObject *value)
     if (t->extra == NULL) {
         t->extra = PyDict_New();
     }
-    return t->extra == NULL ? -1 : PyDict_SetItem(t->extra, name, value);
+    if (t->extra == NULL) {
+        return -1;
+    }
+    PyObject *extra = Py_NewRef(t->extra);
+    int rc = PyDict_SetItem(extra, name, value);
+    Py_DECREF(extra);
+    return rc;
 }
 
 /* ssl_object.method(), kept as name. New reference or NULL. */
@@ -50,7 +56,9 @@ find_own(TlsTransport *t, PyObject *name, PyObject **value)
     corolla_state *state = t->state;
     *value = NULL;
     if (t->extra != NULL) {
-        int found = PyDict_GetItemRef(t->extra, name, value);
+        PyObject *extra = Py_NewRef(t->extra); /* a name may be anything, and asyncio's slot is open to programs */
+        int found = PyDict_GetItemRef(extra, name, value);
+        Py_DECREF(extra);
         if (found != 0) {
             return found;
         }
