@@ -148,7 +148,8 @@ take_unread(StartState *st, PyObject **unread)
     }
     if (Py_IS_TYPE(below, state->tls_protocol_type)) {
         Py_DECREF(below);
-        PyErr_SetString(PyExc_RuntimeError, "TLS has begun on this transport already: another one is to be used instead");
+        PyErr_SetString(PyExc_RuntimeError,
+                        "TLS has begun on this transport already: another one is to be used instead");
         return -1;
     }
     int rc = stream_hand_over(state, below, st->transport, unread);

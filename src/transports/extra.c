@@ -42,16 +42,6 @@ ask_name(int fd, name_function ask)
     return corolla_address_to_python((struct sockaddr *)&addr, len);
 }
 
-/* The dict behind get_extra_info(); borrowed, or NULL. */
-static PyObject *
-extra_dict(TcpTransport *t)
-{
-    if (t->extra == NULL) {
-        t->extra = PyDict_New();
-    }
-    return t->extra;
-}
-
 /* Steals value. 0 or -1. */
 static int
 set_extra(TcpTransport *t, PyObject *name, PyObject *value)
@@ -59,8 +49,9 @@ set_extra(TcpTransport *t, PyObject *name, PyObject *value)
     if (value == NULL) {
         return -1;
     }
-    PyObject *extra = extra_dict(t);
+    PyObject *extra = Py_XNewRef(transport_extra(&t->extra)); /* a name's __eq__() may put another one there */
     int rc = extra == NULL ? -1 : PyDict_SetItem(extra, name, value);
+    Py_XDECREF(extra);
     Py_DECREF(value);
     return rc;
 }
@@ -207,7 +198,7 @@ find_extra(TcpTransport *t, PyObject *name, PyObject **value)
 {
     *value = NULL;
     if (t->extra != NULL) {
-        int found = PyDict_GetItemRef(t->extra, name, value);
+        int found = transport_find_extra(&t->extra, name, value);
         if (found != 0) {
             return found;
         }
@@ -271,7 +262,7 @@ get_extra(PyObject *self, void *unused)
             return NULL;
         }
     }
-    return Py_NewRef(t->extra);
+    return Py_XNewRef(transport_extra(&t->extra));
 }
 
 static PyObject *

@@ -416,8 +416,7 @@ pipe_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyO
     if (corolla_unpack(&signature, args, nargs, kwnames, given) < 0 || adopt_descriptor(t) < 0) {
         return NULL;
     }
-    PyObject *extra = transport_extra(&t->extra);
-    int found = extra == NULL ? -1 : PyDict_GetItemRef(extra, given[0], &value);
+    int found = transport_find_extra(&t->extra, given[0], &value);
     if (found != 0) {
         return value;
     }

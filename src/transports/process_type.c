@@ -353,8 +353,7 @@ process_get_extra_info(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
     if (PyUnicode_Check(given[0]) && PyUnicode_Compare(given[0], t->state->s.subprocess) == 0 && need_popen(t) < 0) {
         return NULL;
     }
-    PyObject *extra = transport_extra(&t->extra);
-    int found = extra == NULL ? -1 : PyDict_GetItemRef(extra, given[0], &value);
+    int found = transport_find_extra(&t->extra, given[0], &value);
     if (found != 0) {
         return value;
     }

@@ -146,6 +146,16 @@ transport_extra(PyObject **slot)
     return *slot;
 }
 
+int
+transport_find_extra(PyObject **slot, PyObject *name, PyObject **value)
+{
+    *value = NULL;
+    PyObject *extra = Py_XNewRef(transport_extra(slot)); /* a name's __eq__() may put another one into the slot */
+    int found = extra == NULL ? -1 : PyDict_GetItemRef(extra, name, value);
+    Py_XDECREF(extra);
+    return found;
+}
+
 /* ---- Reading ------------------------------------------------------------------------------- */
 
 int

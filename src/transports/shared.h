@@ -50,5 +50,7 @@ void transport_set_errno(ssize_t err);
 /* The dict behind get_extra_info(), in asyncio's slot, which programs may write and delete: a new one where there is none.
  * Borrowed, or NULL. */
 PyObject *transport_extra(PyObject **slot);
+/* What it has under a name, which may be anything: 1 and a new reference, 0 or -1. */
+int transport_find_extra(PyObject **slot, PyObject *name, PyObject **value);
 
 #endif

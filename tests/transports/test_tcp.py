@@ -185,6 +185,41 @@ def test_extra_info(run):
     run(main())
 
 
+@pytest.mark.parametrize("instead", [None, 5], ids=["deleted", "no dict"])
+def test_without_extra(run, instead):
+    """The slot of asyncio.BaseTransport is everybody's to write, also while a name is compared."""
+    slot = asyncio.BaseTransport._extra
+
+    def take_away(transport):
+        if transport._extra is not None:  # that makes one
+            slot.__delete__(transport) if instead is None else slot.__set__(transport, instead)
+
+    class Name:
+        def __init__(self, transport):
+            self.transport = transport
+
+        def __hash__(self):
+            return hash("socket")
+
+        def __eq__(self, other):
+            take_away(self.transport)
+            compared.append(other)
+            return False
+
+    async def main():
+        async with connection() as (transport, _, peer):
+            for _ in range(2):
+                take_away(transport)
+                assert transport.get_extra_info("nothing", 3) == 3
+                assert transport.get_extra_info("socket").fileno() == transport._sock_fd
+                assert transport.get_extra_info("peername") == peer.getsockname()
+            assert transport.get_extra_info(Name(transport), 4) == 4
+
+    compared = []
+    run(main())
+    assert compared == ["socket"]
+
+
 def test_extra_info_asked_too_late(run):
     async def main():
         async with connection() as (transport, protocol, peer):
