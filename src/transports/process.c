@@ -178,12 +178,26 @@ let_child_go(ProcessTransport *t)
     Py_CLEAR(t->guest.held);
 }
 
+/* If the child has ended, its Popen learns how: it could not any more once we have reaped it. */
+static void
+let_popen_look(ProcessTransport *t)
+{
+    PyObject *done = PyObject_CallMethod(t->popen, "poll", NULL);
+    if (done == NULL) {
+        PyErr_WriteUnraisable((PyObject *)t);
+    }
+    Py_XDECREF(done);
+}
+
 void
 process_disown(ProcessTransport *t)
 {
     if (t->killed && !t->exited) {
         t->returncode = -SIGKILL;
         process_inform_popen(t);
+    }
+    else if (!t->exited && t->popen != NULL && t->parent == getpid()) {
+        let_popen_look(t);
     }
     let_child_go(t);
 }

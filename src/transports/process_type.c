@@ -68,7 +68,13 @@ process_close(ProcessTransport *t)
     t->closed = true;
     bool deaf = t->core == NULL || t->core->closed; /* pipes cannot tell of their end: they are left to themselves */
     int rc = deaf ? 0 : close_pipes(t);
-    if (t->exited || t->parent != getpid() || corolla_child_ended(&t->child)) {
+    if (t->exited || t->parent != getpid()) {
+        return rc;
+    }
+    if (corolla_child_ended(&t->child)) {
+        if (deaf) {
+            process_disown(t);
+        }
         return rc;
     }
     PyObject *exc = PyErr_GetRaisedException();

@@ -768,6 +768,30 @@ def test_a_number_that_is_no_descriptor(run, name, number):
     run(main())
 
 
+@pytest.mark.parametrize("closed", ["before the loop", "after it", "never"])
+def test_an_end_that_the_loop_does_not_hear_of(closed):
+    """The Popen knows how its child has ended, all the same, and does not warn that it still runs."""
+    theirs, ours = os.pipe()
+    loop = corolla.new_event_loop()
+    program = ("sh", "-c", "read line; exit 7")
+    start = loop.subprocess_exec(asyncio.SubprocessProtocol, *program, stdin=theirs, stdout=None, stderr=None)
+    transport, _ = loop.run_until_complete(start)
+    popen = transport.get_extra_info("subprocess")
+    os.close(theirs)
+    os.close(ours)
+    os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)
+    if closed == "before the loop":
+        transport.close()
+    loop.close()
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        if closed == "after it":
+            transport.close()
+        del transport
+        gc.collect()
+    assert popen.returncode == 7
+
+
 def test_an_audit_hook_that_empties_the_arguments():
     code = """if True:
         import asyncio, sys, corolla
