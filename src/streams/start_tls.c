@@ -70,6 +70,9 @@ stream_hand_over(corolla_state *state, PyObject *protocol, PyObject *transport, 
         ((StreamReader *)reader)->paused = false;
         Py_SETREF(((StreamReader *)reader)->transport, Py_NewRef(transport));
     }
+    if (rc == 0 && PyObject_TypeCheck(protocol, state->stream_protocol_type)) {
+        ((StreamProtocol *)protocol)->over_tls = true; /* the end may come with the peer's last flight */
+    }
     Py_DECREF(reader);
     return rc;
 }

@@ -400,6 +400,26 @@ def test_line_awaited_meanwhile(run, certs):
     run(main())
 
 
+@impl.beyond_stdlib("it warns: its protocol is told that it is over TLS when start_tls() has returned")
+def test_end_in_the_last_flight(run, certs, caplog):
+    """The peer's last flight, its only data and its close_notify in one segment: the streams know by then that it is TLS, which has
+    no half-closed connections."""
+
+    async def main():
+        async def serve(reader, writer):
+            await writer.start_tls(certs.server())
+            return await reader.read()
+
+        async with streams(serve) as (sock, done):
+            peer = Peer(sock, certs.client(), "client")
+            await peer.raw(await peer.flight())
+            await peer.raw(await peer.flight() + peer.sealed(b"all") + peer.notify())
+            assert await asyncio.wait_for(done, 10) == b"all"
+
+    run(main())
+    assert "eof_received" not in caplog.text
+
+
 @impl.beyond_stdlib("it lets two handshakes spoil each other")
 def test_twice_at_once(run, certs, side):
     async def main():
