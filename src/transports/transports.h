@@ -90,6 +90,9 @@ corolla_tcp_check(const corolla_state *state, PyObject *obj)
 void corolla_tcp_discard(PyObject *transport);
 /* transport.write(data): 0 or -1. */
 int corolla_tcp_write(PyObject *transport, PyObject *data);
+/* transport.writelines() of up to COROLLA_TCP_MOST bytes objects, none of them empty: 0 or -1. */
+enum { COROLLA_TCP_MOST = 16 };
+int corolla_tcp_write_all(PyObject *transport, PyObject *const *items, size_t count);
 bool corolla_tcp_is_closing(PyObject *transport);
 
 /* ---- tls/: TLS over any stream transport ------------------------------------------------------- */

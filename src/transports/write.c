@@ -6,7 +6,7 @@
 #include <limits.h>
 #include <string.h>
 
-enum { WARN_AFTER = 5, INLINE_CHUNKS = 16 };
+enum { WARN_AFTER = 5, INLINE_CHUNKS = COROLLA_TCP_MOST };
 
 /* ---- Flow control ---------------------------------------------------------------------------- */
 
@@ -114,6 +114,17 @@ corolla_tcp_write(PyObject *transport, PyObject *data)
         PyBuffer_Release(&view);
     }
     return rc;
+}
+
+int
+corolla_tcp_write_all(PyObject *transport, PyObject *const *items, size_t count)
+{
+    TcpTransport *t = (TcpTransport *)transport;
+    corolla_chunk chunks[COROLLA_TCP_MOST];
+    for (size_t i = 0; i < count; i++) {
+        chunks[i] = transport_bytes_chunk(items[i]);
+    }
+    return check_not_ended(t, "write") < 0 ? -1 : send_chunks(t, chunks, count);
 }
 
 static PyObject *

@@ -2,6 +2,8 @@
 #include "../tcp.h"
 #include "tls.h"
 
+#include <string.h>
+
 void
 tls_set_below(TlsTransport *t, PyObject *below)
 {
@@ -19,20 +21,51 @@ done(PyObject *result)
     return result == NULL ? -1 : 0;
 }
 
+/* All of them in one bytes object. New reference or NULL. */
+static PyObject *
+join(PyObject *const *items, size_t count)
+{
+    Py_ssize_t size = 0;
+    if (count == 1) {
+        return Py_NewRef(items[0]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        size += PyBytes_GET_SIZE(items[i]);
+    }
+    PyObject *joined = PyBytes_FromStringAndSize(NULL, size);
+    char *at = joined == NULL ? NULL : PyBytes_AS_STRING(joined);
+    for (size_t i = 0; joined != NULL && i < count; i++) {
+        memcpy(at, PyBytes_AS_STRING(items[i]), (size_t)PyBytes_GET_SIZE(items[i]));
+        at += PyBytes_GET_SIZE(items[i]);
+    }
+    return joined;
+}
+
+/* One write() is one system call, for a transport that keeps to asyncio's. */
+static int
+write_foreign(PyObject *below, PyObject *write, PyObject *const *items, size_t count)
+{
+    PyObject *data = join(items, count);
+    int rc = data == NULL ? -1 : done(PyObject_CallMethodOneArg(below, write, data));
+    Py_XDECREF(data);
+    return rc;
+}
+
 int
-tls_below_write(TlsTransport *t, PyObject *bytes)
+tls_below_write(TlsTransport *t, PyObject *const *items, size_t count)
 {
     PyObject *below = Py_NewRef(t->below);
     int rc;
     switch (t->on) {
     case TLS_ON_TCP:
-        rc = corolla_tcp_write(below, bytes);
+        rc = count == 1 ? corolla_tcp_write(below, items[0]) : corolla_tcp_write_all(below, items, count);
         break;
     case TLS_ON_TLS:
-        rc = tls_write((TlsTransport *)below, bytes);
+        rc = count == 1 ? tls_write((TlsTransport *)below, items[0])
+                        : tls_write_all((TlsTransport *)below, items, count);
         break;
     default:
-        rc = done(PyObject_CallMethodOneArg(below, t->state->s.write, bytes));
+        rc = write_foreign(below, t->state->s.write, items, count);
     }
     Py_DECREF(below);
     return rc;

@@ -14,8 +14,8 @@ enum {
 };
 
 typedef struct tls_engine_ops {
-    /* From the wire: n bytes, copied. 0, or TLS_FAILED. */
-    int (*feed)(tls_engine *engine, const void *buf, size_t n);
+    /* From the wire: of n bytes (> 0) as many as are best read before more come, copied. How many (> 0), or TLS_FAILED. */
+    ssize_t (*feed)(tls_engine *engine, const void *buf, size_t n);
     /* For the wire: all there is, as new reference in *data, or NULL for nothing. 0, or TLS_FAILED. */
     int (*take)(tls_engine *engine, PyObject **data);
     int (*handshake)(tls_engine *engine);

@@ -8,6 +8,10 @@
 #include <limits.h>
 #include <string.h>
 
+/* A MemoryBIO is cleared, filled and copied from, and keeps what it has grown to: a record or two at a time stay in the
+ * processor's cache, however much comes at once. */
+enum { BITE = 16 * 1024 + 512 };
+
 typedef struct SslEngine {
     tls_engine base;
     corolla_state *state;          /* borrowed */
@@ -102,11 +106,14 @@ pending_in(PyObject *bio, corolla_state *state)
 
 /* ---- The wire ---------------------------------------------------------------------------------- */
 
-static int
+static ssize_t
 ssl_feed(tls_engine *engine, const void *buf, size_t n)
 {
     SslEngine *e = ssl_of(engine);
     PyObject *done;
+    if (n > BITE && !e->records.odd) {
+        n = BITE;
+    }
     if (e->own_bios) {
         lend(e, buf, n);
         done = PyObject_CallOneArg(e->feed, (PyObject *)e->window);
@@ -122,7 +129,7 @@ ssl_feed(tls_engine *engine, const void *buf, size_t n)
     }
     Py_DECREF(done);
     tls_records_feed(&e->records, buf, n);
-    return 0;
+    return (ssize_t)n;
 }
 
 static int

@@ -1,6 +1,8 @@
 /* Reading: from the engine to the application's protocol. */
 #include "tls.h"
 
+enum { MUCH = 8 * 1024 }; /* bytes: too much to be copied */
+
 /* ---- Out of the engine ----------------------------------------------------------------------------- */
 
 /* How a filling ended, besides that memory was full or nothing was left. */
@@ -9,26 +11,78 @@ typedef struct Ending {
     PyObject *error; /* owned: what was raised, or NULL */
 } Ending;
 
-/* Records into memory: how many bytes. Those before an error, or the end, are the application's all the same. */
+static int
+feed_some(TlsTransport *t, tls_wire *wire)
+{
+    ssize_t n = t->engine->ops->feed(t->engine, wire->at, wire->left);
+    if (n < 0) {
+        wire->left = 0;
+        return -1;
+    }
+    wire->at += n;
+    wire->left -= (size_t)n;
+    if (wire->left == 0 && wire->thrift) {
+        t->engine->ops->thrift(t->engine);
+    }
+    return 0;
+}
+
+int
+tls_feed(TlsTransport *t, tls_wire *wire)
+{
+    int rc = 0;
+    while (rc == 0 && wire->left > 0) {
+        rc = feed_some(t, wire);
+    }
+    return rc;
+}
+
+/* Free memory at buf, of which there is len. What came from below may lie in the same, further on. */
 static size_t
-fill(TlsTransport *t, char *buf, size_t len, Ending *ending)
+room(const char *buf, size_t len, const tls_wire *wire)
+{
+    bool inside = wire->left > 0 && wire->at >= buf && wire->at < buf + len;
+    return inside ? (size_t)(wire->at - buf) : len;
+}
+
+/* Records into memory: how many bytes. Those before an error, or the end, are the application's all the same. The engine has
+ * got all that came when this is over, or will not want it. */
+static size_t
+fill(TlsTransport *t, char *buf, size_t len, tls_wire *wire, Ending *ending)
 {
     tls_engine *engine = t->engine;
     size_t total = 0;
     *ending = (Ending){.error = NULL};
-    while (total < len && engine->ops->readable(engine)) {
-        ssize_t n = engine->ops->read(engine, buf + total, len - total);
+    while (total < len) {
+        size_t most = room(buf + total, len - total, wire);
+        if (wire->left > 0 && (most == 0 || !engine->ops->readable(engine))) {
+            if (feed_some(t, wire) < 0) {
+                ending->error = PyErr_GetRaisedException();
+                break;
+            }
+            continue;
+        }
+        if (!engine->ops->readable(engine)) {
+            break;
+        }
+        ssize_t n = engine->ops->read(engine, buf + total, most);
         if (n > 0) {
             total += (size_t)n;
             continue;
         }
         if (n == TLS_CLOSED) {
             ending->closed = t->notified = true;
+            wire->left = 0;
+            break;
         }
-        else if (n == TLS_FAILED) {
+        if (n == TLS_FAILED) {
             ending->error = PyErr_GetRaisedException();
+            wire->left = 0;
+            break;
         }
-        break;
+    }
+    if (tls_feed(t, wire) < 0) {
+        ending->error = PyErr_GetRaisedException();
     }
     return total;
 }
@@ -67,29 +121,61 @@ check(TlsTransport *t, PyObject *result)
 /* ---- To the protocol ------------------------------------------------------------------------------- */
 
 static int
-pump_data(TlsTransport *t)
+give_native(TlsTransport *t, const char *buf, size_t n)
+{
+    PyObject *protocol = Py_NewRef(t->protocol);
+    int rc = t->native->came(protocol, buf, n);
+    Py_DECREF(protocol);
+    return rc < 0 ? tls_fatal(t, "Fatal error on SSL protocol") : 0;
+}
+
+/* data: stolen, or NULL with an exception. */
+static int
+give_bytes(TlsTransport *t, PyObject *data)
+{
+    PyObject *result = data == NULL ? NULL : tls_call(t, t->state->s.data_received, data);
+    Py_XDECREF(data);
+    return check(t, result);
+}
+
+/* Much has come: it is opened where it stays. */
+static int
+pump_much(TlsTransport *t, tls_wire *wire)
+{
+    Ending ending;
+    ssize_t unread = t->engine->ops->unread(t->engine);
+    PyObject *data = unread < 0 ? NULL : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)wire->left + unread);
+    if (data == NULL) {
+        wire->left = 0;
+        return tls_fatal(t, "Fatal error on SSL protocol");
+    }
+    size_t n = fill(t, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), wire, &ending);
+    int rc = 0;
+    if (n > 0) {
+        (void)_PyBytes_Resize(&data, (Py_ssize_t)n);
+        rc = give_bytes(t, data);
+    }
+    else {
+        Py_DECREF(data);
+    }
+    return end(t, rc, &ending);
+}
+
+static int
+pump_data(TlsTransport *t, tls_wire *wire)
 {
     Ending ending;
     char *buf = corolla_reactor_scratch(&t->core->reactor);
     if (buf == NULL) {
         PyErr_NoMemory();
+        wire->left = 0;
         return tls_fatal(t, "Fatal error on SSL protocol");
     }
-    size_t n = fill(t, buf, COROLLA_SCRATCH, &ending);
+    size_t n = fill(t, buf, COROLLA_SCRATCH, wire, &ending);
     int rc = 0;
-    if (n > 0 && t->native != NULL) {
-        PyObject *protocol = Py_NewRef(t->protocol);
-        rc = t->native->came(protocol, buf, n);
-        Py_DECREF(protocol);
-        if (rc < 0) {
-            rc = tls_fatal(t, "Fatal error on SSL protocol");
-        }
-    }
-    else if (n > 0) {
-        PyObject *data = PyBytes_FromStringAndSize(buf, (Py_ssize_t)n);
-        PyObject *result = data == NULL ? NULL : tls_call(t, t->state->s.data_received, data);
-        Py_XDECREF(data);
-        rc = check(t, result);
+    if (n > 0) {
+        rc = t->native != NULL ? give_native(t, buf, n)
+                               : give_bytes(t, PyBytes_FromStringAndSize(buf, (Py_ssize_t)n));
     }
     return end(t, rc, &ending);
 }
@@ -115,11 +201,18 @@ get_buffer(TlsTransport *t, Py_buffer *view)
     return rc;
 }
 
+/* Whether the protocol may be given anything. */
+static bool
+is_open(const TlsTransport *t)
+{
+    bool wrapped = t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING;
+    return wrapped && !t->paused && !t->close_after;
+}
+
 static bool
 may_read(const TlsTransport *t)
 {
-    bool wrapped = t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING;
-    return wrapped && !t->paused && !t->close_after && t->engine->ops->readable(t->engine);
+    return is_open(t) && t->engine->ops->readable(t->engine);
 }
 
 static int
@@ -135,7 +228,8 @@ pump_buffer(TlsTransport *t)
         PyBuffer_Release(&view); /* the bytes are for another protocol, or for later */
         return 0;
     }
-    size_t n = fill(t, view.buf, (size_t)view.len, &ending);
+    tls_wire none = {.left = 0};
+    size_t n = fill(t, view.buf, (size_t)view.len, &none, &ending);
     PyBuffer_Release(&view);
     int rc = 0;
     if (n > 0) {
@@ -168,17 +262,33 @@ go_on_later(TlsTransport *t)
     PyErr_SetRaisedException(exc);
 }
 
-int
-tls_pump(TlsTransport *t)
+/* What there is goes to the protocol. 0 or -1. */
+static int
+pump(TlsTransport *t, tls_wire *wire)
 {
-    if (t->pumping) {
-        return 0; /* whoever does it goes on */
-    }
     int rc = 0;
-    t->pumping = true;
-    while (rc == 0 && may_read(t)) {
-        rc = t->buffered ? pump_buffer(t) : pump_data(t);
+    if (t->buffered || !is_open(t)) {
+        rc = tls_feed(t, wire) < 0 ? tls_fatal(t, "Fatal error on SSL protocol") : 0;
     }
+    else if (wire->left > 0) {
+        rc = wire->left >= MUCH && t->native == NULL ? pump_much(t, wire) : pump_data(t, wire);
+    }
+    while (rc == 0 && may_read(t)) {
+        rc = t->buffered ? pump_buffer(t) : pump_data(t, wire);
+    }
+    return rc;
+}
+
+int
+tls_pump(TlsTransport *t, tls_wire *wire)
+{
+    tls_wire none = {.left = 0};
+    wire = wire == NULL ? &none : wire;
+    if (t->pumping) { /* whoever does it goes on */
+        return tls_feed(t, wire) < 0 ? tls_fatal(t, "Fatal error on SSL protocol") : 0;
+    }
+    t->pumping = true;
+    int rc = pump(t, wire);
     t->pumping = false;
     if (rc < 0) {
         go_on_later(t);
@@ -234,7 +344,7 @@ tls_resume_job(void *arg)
     t->resuming = false;
     if (t->core != NULL && !t->paused && (t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING)) {
         corolla_core_leave_task(t->core);
-        rc = tls_pump(t);
+        rc = tls_pump(t, NULL);
     }
     Py_DECREF(t);
     return rc;

@@ -195,7 +195,7 @@ complete_handshake(TlsTransport *t)
     if (wake_waiter(t, NULL) < 0) {
         return -1;
     }
-    rc = tls_pump(t); /* the application's first bytes and ours leave together */
+    rc = tls_pump(t, NULL); /* the application's first bytes and ours leave together */
     if (rc == 0 && t->stage == TLS_WRAPPED && t->engine->stirred) {
         rc = tls_send(t) < 0 ? tls_fatal(t, "Fatal error on SSL protocol") : 0;
     }
@@ -279,14 +279,12 @@ tls_begin(TlsTransport *t)
 
 /* OpenSSL keeps 16 KiB for the next record until it is asked for one in vain. Asking costs an exception: a microsecond that a
  * busy connection saves, and an idle one's memory is worth. */
-static void
-be_thrifty(TlsTransport *t)
+static bool
+is_quiet(TlsTransport *t)
 {
-    int64_t now = corolla_clock();
-    if (now - t->heard > BUSY) {
-        t->engine->ops->thrift(t->engine);
-    }
-    t->heard = now;
+    int64_t before = t->heard;
+    t->heard = corolla_clock();
+    return t->heard - before > BUSY;
 }
 
 int
@@ -296,7 +294,12 @@ tls_came(TlsTransport *t, const void *buf, size_t n)
         return 0;
     }
     leave_task(t);
-    if (t->engine->ops->feed(t->engine, buf, n) < 0) {
+    tls_wire wire = {buf, n, false};
+    if (t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING) {
+        wire.thrift = is_quiet(t);
+        return tls_pump(t, &wire);
+    }
+    if (tls_feed(t, &wire) < 0) {
         return tls_fatal(t, "Fatal error on SSL protocol");
     }
     switch (t->stage) {
@@ -304,9 +307,8 @@ tls_came(TlsTransport *t, const void *buf, size_t n)
         return shake_hands(t);
     case TLS_SHUTDOWN:
         return tls_shut(t);
-    default:
-        be_thrifty(t);
-        return tls_pump(t);
+    default: /* aborted by code of somebody's that the engine runs */
+        return 0;
     }
 }
 
@@ -330,7 +332,7 @@ tls_ended(TlsTransport *t, bool *keep_open)
             *keep_open = true; /* until it resumes: the rest is the application's */
             return 0;
         }
-        return tls_pump(t);
+        return tls_pump(t, NULL);
     case TLS_SHUTDOWN:
         return tls_shut(t);
     default:

@@ -39,6 +39,13 @@ typedef struct tls_backlog {
     size_t size;   /* bytes */
 } tls_backlog;
 
+/* What came from below and the engine has not got yet. */
+typedef struct tls_wire {
+    const char *at; /* borrowed */
+    size_t left;    /* bytes */
+    bool thrift;    /* no more is expected soon */
+} tls_wire;
+
 struct TlsTransport {
     PyObject_HEAD
     PyObject *extra; /* owned: the slot of asyncio.BaseTransport; here a dict of what was asked for once, or NULL */
@@ -124,8 +131,10 @@ int tls_tell_eof(TlsTransport *t);
 
 /* ---- read.c ----------------------------------------------------------------------------------------- */
 
-/* Gives the protocol what is there, as long as it wants it. 0 or -1. */
-int tls_pump(TlsTransport *t);
+/* Gives the engine what came, all of it: 0 or -1. */
+int tls_feed(TlsTransport *t, tls_wire *wire);
+/* Gives the protocol what is there, and what came (wire may be NULL), as long as it wants it. 0 or -1. */
+int tls_pump(TlsTransport *t, tls_wire *wire);
 void tls_pause(TlsTransport *t);
 int tls_resume(TlsTransport *t); /* 0 or -1 */
 int tls_resume_job(void *arg);
@@ -138,6 +147,8 @@ extern PyMethodDef tls_read_methods[];
 
 /* transport.write(). 0 or -1. */
 int tls_write(TlsTransport *t, PyObject *data);
+/* transport.writelines(), of bytes objects. 0 or -1. */
+int tls_write_all(TlsTransport *t, PyObject *const *items, size_t count);
 /* Seals what was written and sends it; all of it, or as much as below takes. 0 or -1. */
 int tls_seal(TlsTransport *t, bool all);
 /* Sends what the engine has for the wire. 0 or -1. */
@@ -151,7 +162,8 @@ extern PyMethodDef tls_write_methods[];
 /* ---- below.c: the transport that the records go through ------------------------------------------------ */
 
 void tls_set_below(TlsTransport *t, PyObject *below);
-int tls_below_write(TlsTransport *t, PyObject *bytes); /* 0 or -1, each */
+/* Bytes objects, in order: 0 or -1, each. */
+int tls_below_write(TlsTransport *t, PyObject *const *items, size_t count);
 int tls_below_pause(TlsTransport *t);
 int tls_below_resume(TlsTransport *t);
 int tls_below_close(TlsTransport *t);

@@ -8,6 +8,7 @@
 enum {
     RECORD = 16 * 1024,   /* most plain bytes in one */
     PORTION = 128 * 1024, /* sealed before it is sent: more does not stay in the processor's cache */
+    MOST_SEALED = PORTION / RECORD,
     HOLD_AFTER = 2,       /* turns with several writes */
     HOLD_MOST = 64 * 1024,
     WARN_AFTER = 5,
@@ -104,19 +105,19 @@ tls_backlog_clear(tls_backlog *backlog)
     PyMem_Free(old.items);
 }
 
-/* What to seal next: the first item, or a record's worth of several. Returns its length, and *owner if it is all of a
- * bytes object, which is borrowed. */
+/* What to seal next: of the first item at most a portion, or a record's worth of several. Returns its length, and *owner if
+ * it is all of a bytes object, which is borrowed. */
 static size_t
-backlog_peek(tls_backlog *backlog, char *record, const char **data, PyObject **owner)
+backlog_peek(tls_backlog *backlog, size_t portion, char *record, const char **data, PyObject **owner)
 {
     PyObject *first = *item_at(backlog, 0);
     size_t len = (size_t)PyBytes_GET_SIZE(first) - backlog->offset;
     *data = PyBytes_AS_STRING(first) + backlog->offset;
     *owner = backlog->offset == 0 ? first : NULL;
     if (len >= RECORD || backlog->count == 1) {
-        if (len > PORTION) {
+        if (len > portion) {
             *owner = NULL;
-            len = PORTION;
+            len = portion;
         }
         return len;
     }
@@ -135,20 +136,53 @@ backlog_peek(tls_backlog *backlog, char *record, const char **data, PyObject **o
 
 /* ---- Sealing ------------------------------------------------------------------------------------------ */
 
-int
-tls_send(TlsTransport *t)
+/* Records that go to the transport below together. Each was taken from the engine as soon as it was sealed, while it was in
+ * the processor's cache. */
+typedef struct Sealed {
+    PyObject *items[MOST_SEALED]; /* owned, each: bytes */
+    size_t count;
+} Sealed;
+
+/* What the engine has for the wire joins them. 0 or -1. */
+static int
+take(TlsTransport *t, Sealed *sealed)
 {
     PyObject *data;
     if (t->engine->ops->take(t->engine, &data) < 0) {
         return -1;
     }
-    if (data == NULL || t->below == NULL) {
-        Py_XDECREF(data);
-        return 0;
+    if (data != NULL) {
+        sealed->items[sealed->count++] = data;
     }
-    int rc = tls_below_write(t, data);
-    Py_DECREF(data);
+    return 0;
+}
+
+/* rc: of what was done before; they are dropped if that failed. 0 or -1. */
+static int
+send_off(TlsTransport *t, const Sealed *sealed, int rc)
+{
+    if (rc == 0 && sealed->count > 0 && t->below != NULL) {
+        rc = tls_below_write(t, sealed->items, sealed->count);
+    }
+    for (size_t i = 0; i < sealed->count; i++) {
+        Py_DECREF(sealed->items[i]);
+    }
     return rc;
+}
+
+int
+tls_send(TlsTransport *t)
+{
+    Sealed sealed = {.count = 0};
+    int rc = take(t, &sealed);
+    return send_off(t, &sealed, rc);
+}
+
+/* Plain bytes that the engine is given at once. A subclass's write() gets as much as asyncio would give it. */
+static size_t
+portion_of(const TlsTransport *t)
+{
+    return t->engine->plain ? RECORD : PORTION;
 }
 
 /* Whether anything more can be sealed now. */
@@ -159,35 +193,44 @@ may_seal(const TlsTransport *t, bool all)
     return wrapped && t->backlog.count > 0 && (all || !t->below_full);
 }
 
+/* As much of the backlog as is sent at once; *again once the engine wants something of the peer's first. 0 or -1. */
+static int
+seal_some(TlsTransport *t, Sealed *sealed, bool *again)
+{
+    char record[RECORD];
+    size_t total = 0;
+    while (sealed->count < MOST_SEALED && total < PORTION && t->backlog.count > 0) {
+        const char *data;
+        PyObject *owner;
+        size_t len = backlog_peek(&t->backlog, portion_of(t), record, &data, &owner);
+        PyObject *first = Py_NewRef(*item_at(&t->backlog, 0));
+        ssize_t n = t->engine->ops->write(t->engine, owner, data, len);
+        Py_DECREF(first);
+        if (n > 0 && (size_t)n <= t->backlog.size) {
+            backlog_take(&t->backlog, (size_t)n);
+            total += (size_t)n;
+        }
+        if (n == TLS_FAILED || take(t, sealed) < 0) {
+            return -1;
+        }
+        if (n <= 0) {
+            *again = true;
+            break;
+        }
+    }
+    return 0;
+}
+
 /* 0, or -1 with an exception. */
 static int
 seal_backlog(TlsTransport *t, bool all)
 {
-    char record[RECORD];
-    while (may_seal(t, all)) {
-        size_t sealed = 0;
-        bool again = false;
-        while (sealed < PORTION && t->backlog.count > 0 && !again) {
-            const char *data;
-            PyObject *owner;
-            size_t len = backlog_peek(&t->backlog, record, &data, &owner);
-            PyObject *first = Py_NewRef(*item_at(&t->backlog, 0));
-            ssize_t n = t->engine->ops->write(t->engine, owner, data, len);
-            Py_DECREF(first);
-            if (n == TLS_FAILED) {
-                return -1;
-            }
-            if (n > 0 && (size_t)n <= t->backlog.size) {
-                backlog_take(&t->backlog, (size_t)n);
-                sealed += (size_t)n;
-            }
-            again = n <= 0;
-        }
-        if (tls_send(t) < 0) {
+    bool again = false;
+    while (may_seal(t, all) && !again) { /* again: a renegotiation, what comes from the peer will let it go on */
+        Sealed sealed = {.count = 0};
+        int rc = seal_some(t, &sealed, &again);
+        if (send_off(t, &sealed, rc) < 0) {
             return -1;
-        }
-        if (again) {
-            break; /* a renegotiation: what comes from the peer will let it go on */
         }
     }
     return 0;
@@ -304,26 +347,45 @@ push(TlsTransport *t, bool hold)
     return t->sealing ? tls_control_writing(t) : tls_seal(t, false);
 }
 
-/* Data (with the bytes object it is all of, or NULL) of a connection that can take it at once. How much it took, or -1. */
+/* The same, of data (with the bytes object it is all of, or NULL): how much of it is sealed, or -1. */
 static ssize_t
-seal_at_once(TlsTransport *t, PyObject *owner, const char *data, size_t len)
+seal_data(TlsTransport *t, PyObject *owner, const char *data, size_t len, Sealed *sealed, bool *again)
 {
     size_t at = 0;
-    t->sealing = true;
-    while (at < len && t->stage == TLS_WRAPPED && !t->below_full) {
-        size_t left = len - at, portion = left < PORTION ? left : PORTION;
+    while (sealed->count < MOST_SEALED && at < len && at < PORTION && t->stage == TLS_WRAPPED) {
+        size_t left = len - at, portion = portion_of(t);
+        portion = left < portion ? left : portion;
         ssize_t n = t->engine->ops->write(t->engine, portion == len ? owner : NULL, data + at, portion);
-        if (n == TLS_FAILED || tls_send(t) < 0) {
-            t->sealing = false;
+        if (n == TLS_FAILED || take(t, sealed) < 0) {
             return -1;
         }
         if (n <= 0) {
+            *again = true;
             break;
         }
         at += (size_t)n;
     }
-    t->sealing = false;
     return (ssize_t)at;
+}
+
+/* Data of a connection that can take it at once. How much it took, or -1. */
+static ssize_t
+seal_at_once(TlsTransport *t, PyObject *owner, const char *data, size_t len)
+{
+    size_t at = 0;
+    ssize_t n = 0;
+    bool again = false;
+    t->sealing = true;
+    while (n >= 0 && at < len && t->stage == TLS_WRAPPED && !t->below_full && !again) {
+        Sealed sealed = {.count = 0};
+        n = seal_data(t, at == 0 ? owner : NULL, data + at, len - at, &sealed, &again);
+        if (send_off(t, &sealed, n < 0 ? -1 : 0) < 0) {
+            n = -1;
+        }
+        at += n < 0 ? 0 : (size_t)n;
+    }
+    t->sealing = false;
+    return n < 0 ? -1 : (ssize_t)at;
 }
 
 /* All of it is sent. What the protocol wrote meanwhile is not, nor what it closed closed. */
@@ -447,20 +509,22 @@ all_as_bytes(PyObject *iterable)
     return items;
 }
 
-static int
-write_items(TlsTransport *t, PyObject *items)
+int
+tls_write_all(TlsTransport *t, PyObject *const *items, size_t count)
 {
     if (!takes_writes(t)) {
         return count_lost_write(t);
     }
     bool hold = learn_to_hold(t);
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items); i++) {
-        PyObject *bytes = PyTuple_GET_ITEM(items, i);
-        if (PyBytes_GET_SIZE(bytes) > 0 && backlog_add(&t->backlog, Py_NewRef(bytes)) < 0) {
+    for (size_t i = 0; i < count; i++) {
+        if (PyBytes_GET_SIZE(items[i]) > 0 && backlog_add(&t->backlog, Py_NewRef(items[i])) < 0) {
             return -1;
         }
     }
-    return t->backlog.count > 0 ? push(t, hold) : 0;
+    t->inside++;
+    int rc = t->backlog.count > 0 ? push(t, hold) : 0;
+    t->inside--;
+    return rc;
 }
 
 static PyObject *
@@ -472,9 +536,7 @@ method_writelines(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObj
     if (items == NULL) {
         return NULL;
     }
-    t->inside++;
-    int rc = write_items(t, items);
-    t->inside--;
+    int rc = tls_write_all(t, PySequence_Fast_ITEMS(items), (size_t)PyTuple_GET_SIZE(items));
     Py_DECREF(items);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
