@@ -2,6 +2,7 @@
 #include "../args.h"
 #include "tcp.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
@@ -121,6 +122,7 @@ corolla_tcp_write_all(PyObject *transport, PyObject *const *items, size_t count)
 {
     TcpTransport *t = (TcpTransport *)transport;
     corolla_chunk chunks[COROLLA_TCP_MOST];
+    assert(count <= COROLLA_TCP_MOST);
     for (size_t i = 0; i < count; i++) {
         chunks[i] = transport_bytes_chunk(items[i]);
     }

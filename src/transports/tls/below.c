@@ -2,6 +2,7 @@
 #include "../tcp.h"
 #include "tls.h"
 
+#include <assert.h>
 #include <string.h>
 
 void
@@ -50,6 +51,8 @@ write_foreign(PyObject *below, PyObject *write, PyObject *const *items, size_t c
     Py_XDECREF(data);
     return rc;
 }
+
+static_assert((int)TLS_MOST_SEALED <= (int)COROLLA_TCP_MOST, "what is sealed at once is written at once");
 
 int
 tls_below_write(TlsTransport *t, PyObject *const *items, size_t count)

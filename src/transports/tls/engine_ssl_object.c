@@ -114,6 +114,7 @@ ssl_feed(tls_engine *engine, const void *buf, size_t n)
     if (n > BITE && !e->records.odd) {
         n = BITE;
     }
+    n = n > INT_MAX ? INT_MAX : n; /* what can be lent */
     if (e->own_bios) {
         lend(e, buf, n);
         done = PyObject_CallOneArg(e->feed, (PyObject *)e->window);

@@ -1,6 +1,8 @@
 /* Reading: from the engine to the application's protocol. */
 #include "tls.h"
 
+#include <assert.h>
+
 enum { MUCH = 8 * 1024 }; /* bytes: too much to be copied */
 
 /* ---- Out of the engine ----------------------------------------------------------------------------- */
@@ -19,6 +21,7 @@ feed_some(TlsTransport *t, tls_wire *wire)
         wire->left = 0;
         return -1;
     }
+    assert(n > 0 && (size_t)n <= wire->left);
     wire->at += n;
     wire->left -= (size_t)n;
     if (wire->left == 0 && wire->thrift) {
@@ -75,30 +78,44 @@ fill(TlsTransport *t, char *buf, size_t len, tls_wire *wire, Ending *ending)
             wire->left = 0;
             break;
         }
-        if (n == TLS_FAILED) {
+        if (n == TLS_FAILED) { /* perhaps by a signal's handler: then the connection goes on */
             ending->error = PyErr_GetRaisedException();
-            wire->left = 0;
             break;
         }
     }
     if (tls_feed(t, wire) < 0) {
-        ending->error = PyErr_GetRaisedException();
+        PyObject *error = PyErr_GetRaisedException();
+        if (ending->error == NULL) {
+            ending->error = error;
+        }
+        else {
+            Py_DECREF(error);
+        }
     }
     return total;
+}
+
+/* Not so once code of somebody's, which reading may run, has closed or aborted it: then no byte is delivered. */
+static bool
+is_alive(const TlsTransport *t)
+{
+    return t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING;
 }
 
 /* rc: of what the bytes were delivered by. Steals the error. */
 static int
 end(TlsTransport *t, int rc, const Ending *ending)
 {
-    bool alive = t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING;
-    if (rc < 0 || !alive) {
+    if (rc < 0) {
         Py_XDECREF(ending->error);
         return rc;
     }
     if (ending->error != NULL) {
         PyErr_SetRaisedException(ending->error);
-        return tls_fatal(t, "Fatal error on SSL protocol");
+        return is_alive(t) ? tls_fatal(t, "Fatal error on SSL protocol") : tls_drop_exception();
+    }
+    if (!is_alive(t)) {
+        return 0;
     }
     if (ending->closed) {
         rc = tls_tell_eof(t);
@@ -151,7 +168,7 @@ pump_much(TlsTransport *t, tls_wire *wire)
     }
     size_t n = fill(t, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), wire, &ending);
     int rc = 0;
-    if (n > 0) {
+    if (n > 0 && is_alive(t)) {
         (void)_PyBytes_Resize(&data, (Py_ssize_t)n);
         rc = give_bytes(t, data);
     }
@@ -173,9 +190,8 @@ pump_data(TlsTransport *t, tls_wire *wire)
     }
     size_t n = fill(t, buf, COROLLA_SCRATCH, wire, &ending);
     int rc = 0;
-    if (n > 0) {
-        rc = t->native != NULL ? give_native(t, buf, n)
-                               : give_bytes(t, PyBytes_FromStringAndSize(buf, (Py_ssize_t)n));
+    if (n > 0 && is_alive(t)) {
+        rc = t->native != NULL ? give_native(t, buf, n) : give_bytes(t, PyBytes_FromStringAndSize(buf, (Py_ssize_t)n));
     }
     return end(t, rc, &ending);
 }
@@ -205,8 +221,7 @@ get_buffer(TlsTransport *t, Py_buffer *view)
 static bool
 is_open(const TlsTransport *t)
 {
-    bool wrapped = t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING;
-    return wrapped && !t->paused && !t->close_after;
+    return is_alive(t) && !t->paused && !t->close_after;
 }
 
 static bool
@@ -232,7 +247,7 @@ pump_buffer(TlsTransport *t)
     size_t n = fill(t, view.buf, (size_t)view.len, &none, &ending);
     PyBuffer_Release(&view);
     int rc = 0;
-    if (n > 0) {
+    if (n > 0 && is_alive(t)) {
         PyObject *size = PyLong_FromSize_t(n);
         PyObject *result = size == NULL ? NULL : tls_call(t, t->state->s.buffer_updated, size);
         Py_XDECREF(size);
@@ -249,13 +264,11 @@ end_of_stream(TlsTransport *t)
     return rc < 0 ? rc : tls_close(t);
 }
 
-/* KeyboardInterrupt leaves the loop; what is there already, and what is behind it, is for whoever runs it again. Keeps it. */
-static void
-go_on_later(TlsTransport *t)
+void
+tls_go_on_later(TlsTransport *t)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    bool alive = t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING;
-    if (!t->resuming && t->core != NULL && alive && !t->paused) {
+    if (!t->resuming && t->core != NULL && is_alive(t)) {
         t->resuming = corolla_core_post(t->core, tls_resume_job, Py_NewRef(t)) == 0;
         PyErr_Clear();
     }
@@ -291,10 +304,10 @@ tls_pump(TlsTransport *t, tls_wire *wire)
     int rc = pump(t, wire);
     t->pumping = false;
     if (rc < 0) {
-        go_on_later(t);
+        tls_go_on_later(t);
         return rc;
     }
-    if (t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING) {
+    if (is_alive(t)) {
         if (t->backlog.count > 0 && t->flush.next == NULL) {
             rc = tls_seal(t, false);
         }
@@ -342,7 +355,7 @@ tls_resume_job(void *arg)
     TlsTransport *t = arg;
     int rc = 0;
     t->resuming = false;
-    if (t->core != NULL && !t->paused && (t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING)) {
+    if (t->core != NULL && is_alive(t)) {
         corolla_core_leave_task(t->core);
         rc = tls_pump(t, NULL);
     }

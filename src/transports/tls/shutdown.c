@@ -54,13 +54,10 @@ static int
 discard(TlsTransport *t)
 {
     tls_engine *engine = t->engine;
-    char *buf = corolla_reactor_scratch(&t->core->reactor);
-    if (buf == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
+    char dropped
+        [16 * 1024]; /* the loop's scratch memory may hold another connection's bytes: close() can be called anywhere */
     while (engine->ops->readable(engine)) {
-        ssize_t n = engine->ops->read(engine, buf, COROLLA_SCRATCH);
+        ssize_t n = engine->ops->read(engine, dropped, sizeof dropped);
         if (n > 0) {
             t->discarded += (size_t)n;
         }

@@ -307,8 +307,8 @@ tls_came(TlsTransport *t, const void *buf, size_t n)
         return shake_hands(t);
     case TLS_SHUTDOWN:
         return tls_shut(t);
-    default: /* aborted by code of somebody's that the engine runs */
-        return 0;
+    default: /* by code of somebody's that the engine runs */
+        return tls_pump(t, NULL);
     }
 }
 

@@ -135,6 +135,8 @@ int tls_tell_eof(TlsTransport *t);
 int tls_feed(TlsTransport *t, tls_wire *wire);
 /* Gives the protocol what is there, and what came (wire may be NULL), as long as it wants it. 0 or -1. */
 int tls_pump(TlsTransport *t, tls_wire *wire);
+/* KeyboardInterrupt leaves the loop; what there is to be read or sealed is for whoever runs it again. Keeps the exception. */
+void tls_go_on_later(TlsTransport *t);
 void tls_pause(TlsTransport *t);
 int tls_resume(TlsTransport *t); /* 0 or -1 */
 int tls_resume_job(void *arg);
@@ -162,7 +164,8 @@ extern PyMethodDef tls_write_methods[];
 /* ---- below.c: the transport that the records go through ------------------------------------------------ */
 
 void tls_set_below(TlsTransport *t, PyObject *below);
-/* Bytes objects, in order: 0 or -1, each. */
+enum { TLS_MOST_SEALED = 8 };
+/* Up to so many bytes objects, in order: 0 or -1, each. */
 int tls_below_write(TlsTransport *t, PyObject *const *items, size_t count);
 int tls_below_pause(TlsTransport *t);
 int tls_below_resume(TlsTransport *t);

@@ -6,10 +6,9 @@
 #include <string.h>
 
 enum {
-    RECORD = 16 * 1024,   /* most plain bytes in one */
-    PORTION = 128 * 1024, /* sealed before it is sent: more does not stay in the processor's cache */
-    MOST_SEALED = PORTION / RECORD,
-    HOLD_AFTER = 2,       /* turns with several writes */
+    RECORD = 16 * 1024,                 /* most plain bytes in one */
+    PORTION = TLS_MOST_SEALED * RECORD, /* sealed before it is sent: more does not stay in the processor's cache */
+    HOLD_AFTER = 2,                     /* turns with several writes */
     HOLD_MOST = 64 * 1024,
     WARN_AFTER = 5,
     FIRST_ITEMS = 8,
@@ -139,7 +138,7 @@ backlog_peek(tls_backlog *backlog, size_t portion, char *record, const char **da
 /* Records that go to the transport below together. Each was taken from the engine as soon as it was sealed, while it was in
  * the processor's cache. */
 typedef struct Sealed {
-    PyObject *items[MOST_SEALED]; /* owned, each: bytes */
+    PyObject *items[TLS_MOST_SEALED]; /* owned, each: bytes */
     size_t count;
 } Sealed;
 
@@ -157,12 +156,17 @@ take(TlsTransport *t, Sealed *sealed)
     return 0;
 }
 
-/* rc: of what was done before; they are dropped if that failed. 0 or -1. */
+/* Sends them. rc: of what was done before; an exception of that one stays. 0 or -1. */
 static int
 send_off(TlsTransport *t, const Sealed *sealed, int rc)
 {
-    if (rc == 0 && sealed->count > 0 && t->below != NULL) {
-        rc = tls_below_write(t, sealed->items, sealed->count);
+    PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;
+    if (sealed->count > 0 && t->below != NULL && tls_below_write(t, sealed->items, sealed->count) < 0) {
+        rc = -1;
+    }
+    if (raised != NULL) {
+        PyErr_Clear();
+        PyErr_SetRaisedException(raised);
     }
     for (size_t i = 0; i < sealed->count; i++) {
         Py_DECREF(sealed->items[i]);
@@ -174,8 +178,40 @@ int
 tls_send(TlsTransport *t)
 {
     Sealed sealed = {.count = 0};
+    if (t->sealing) {
+        return 0; /* behind what is sealed already: stop_sealing() */
+    }
     int rc = take(t, &sealed);
     return send_off(t, &sealed, rc);
+}
+
+/* rc: of the sealing. 0 or -1. */
+static int
+stop_sealing(TlsTransport *t, int rc)
+{
+    t->sealing = false;
+    return rc == 0 && t->engine->stirred && t->stage != TLS_UNWRAPPED ? tls_send(t) : rc;
+}
+
+/* How many of these bytes were sealed, and taken; *failed: with an exception. What raised may be a signal's handler, whose turn
+ * comes once they are sealed: KeyboardInterrupt does not end a connection, and nothing may be sealed twice. */
+static size_t
+seal_one(TlsTransport *t, PyObject *owner, const char *data, size_t len, Sealed *sealed, bool *failed)
+{
+    size_t before = sealed->count;
+    ssize_t n = t->engine->ops->write(t->engine, owner, data, len);
+    if (n != TLS_FAILED) {
+        *failed = take(t, sealed) < 0;
+        return n > 0 ? (size_t)n : 0;
+    }
+    *failed = true;
+    PyObject *raised = PyErr_GetRaisedException();
+    if (take(t, sealed) < 0) {
+        PyErr_Clear(); /* the engine keeps it */
+    }
+    PyErr_SetRaisedException(raised);
+    bool done = sealed->count > before && (size_t)PyBytes_GET_SIZE(sealed->items[before]) > len;
+    return done ? len : 0;
 }
 
 /* Plain bytes that the engine is given at once. A subclass's write() gets as much as asyncio would give it. */
@@ -199,21 +235,22 @@ seal_some(TlsTransport *t, Sealed *sealed, bool *again)
 {
     char record[RECORD];
     size_t total = 0;
-    while (sealed->count < MOST_SEALED && total < PORTION && t->backlog.count > 0) {
+    while (sealed->count < TLS_MOST_SEALED && total < PORTION && t->backlog.count > 0) {
         const char *data;
         PyObject *owner;
         size_t len = backlog_peek(&t->backlog, portion_of(t), record, &data, &owner);
         PyObject *first = Py_NewRef(*item_at(&t->backlog, 0));
-        ssize_t n = t->engine->ops->write(t->engine, owner, data, len);
+        bool failed;
+        size_t n = seal_one(t, owner, data, len, sealed, &failed);
         Py_DECREF(first);
-        if (n > 0 && (size_t)n <= t->backlog.size) {
-            backlog_take(&t->backlog, (size_t)n);
-            total += (size_t)n;
+        if (n <= t->backlog.size) { /* else it was aborted meanwhile */
+            backlog_take(&t->backlog, n);
+            total += n;
         }
-        if (n == TLS_FAILED || take(t, sealed) < 0) {
+        if (failed) {
             return -1;
         }
-        if (n <= 0) {
+        if (n == 0) {
             *again = true;
             break;
         }
@@ -243,10 +280,13 @@ tls_seal(TlsTransport *t, bool all)
         return 0;
     }
     t->sealing = true;
-    int rc = seal_backlog(t, all);
-    t->sealing = false;
+    int rc = stop_sealing(t, seal_backlog(t, all));
     if (rc < 0) {
-        return tls_fatal(t, "Fatal error on SSL protocol");
+        rc = tls_fatal(t, "Fatal error on SSL protocol");
+        if (rc < 0) {
+            tls_go_on_later(t);
+        }
+        return rc;
     }
     rc = tls_control_writing(t);
     return rc < 0 || !t->close_after ? rc : tls_close(t);
@@ -347,45 +387,41 @@ push(TlsTransport *t, bool hold)
     return t->sealing ? tls_control_writing(t) : tls_seal(t, false);
 }
 
-/* The same, of data (with the bytes object it is all of, or NULL): how much of it is sealed, or -1. */
-static ssize_t
-seal_data(TlsTransport *t, PyObject *owner, const char *data, size_t len, Sealed *sealed, bool *again)
+/* The same, of data (with the bytes object it is all of, or NULL). *at: how much of it is sealed, also on failure. */
+static int
+seal_data(TlsTransport *t, PyObject *owner, const char *data, size_t len, Sealed *sealed, size_t *at, bool *again)
 {
-    size_t at = 0;
-    while (sealed->count < MOST_SEALED && at < len && at < PORTION && t->stage == TLS_WRAPPED) {
-        size_t left = len - at, portion = portion_of(t);
+    size_t begin = *at;
+    while (sealed->count < TLS_MOST_SEALED && *at < len && *at - begin < PORTION && t->stage == TLS_WRAPPED) {
+        size_t left = len - *at, portion = portion_of(t);
+        bool failed;
         portion = left < portion ? left : portion;
-        ssize_t n = t->engine->ops->write(t->engine, portion == len ? owner : NULL, data + at, portion);
-        if (n == TLS_FAILED || take(t, sealed) < 0) {
+        size_t n = seal_one(t, portion == len ? owner : NULL, data + *at, portion, sealed, &failed);
+        *at += n;
+        if (failed) {
             return -1;
         }
-        if (n <= 0) {
+        if (n == 0) {
             *again = true;
             break;
         }
-        at += (size_t)n;
     }
-    return (ssize_t)at;
+    return 0;
 }
 
-/* Data of a connection that can take it at once. How much it took, or -1. */
-static ssize_t
-seal_at_once(TlsTransport *t, PyObject *owner, const char *data, size_t len)
+/* Data of a connection that can take it at once. *at: how much it took. 0 or -1. */
+static int
+seal_at_once(TlsTransport *t, PyObject *owner, const char *data, size_t len, size_t *at)
 {
-    size_t at = 0;
-    ssize_t n = 0;
+    int rc = 0;
     bool again = false;
     t->sealing = true;
-    while (n >= 0 && at < len && t->stage == TLS_WRAPPED && !t->below_full && !again) {
+    while (rc == 0 && *at < len && t->stage == TLS_WRAPPED && !t->below_full && !again) {
         Sealed sealed = {.count = 0};
-        n = seal_data(t, at == 0 ? owner : NULL, data + at, len - at, &sealed, &again);
-        if (send_off(t, &sealed, n < 0 ? -1 : 0) < 0) {
-            n = -1;
-        }
-        at += n < 0 ? 0 : (size_t)n;
+        rc = seal_data(t, owner, data, len, &sealed, at, &again);
+        rc = send_off(t, &sealed, rc);
     }
-    t->sealing = false;
-    return n < 0 ? -1 : (ssize_t)at;
+    return stop_sealing(t, rc);
 }
 
 /* All of it is sent. What the protocol wrote meanwhile is not, nor what it closed closed. */
@@ -401,30 +437,52 @@ finish_write(TlsTransport *t)
     return t->told_pause ? tls_control_writing(t) : 0;
 }
 
+/* What of data is not sealed joins the backlog: behind it, or, begun, in front of what code of somebody's has written in the
+ * middle of it. 0 or -1. */
+static int
+keep(TlsTransport *t, PyObject *owner, const char *data, size_t len, size_t at, bool begun)
+{
+    PyObject *bytes = owner != NULL ? Py_NewRef(owner) : PyBytes_FromStringAndSize(data + at, (Py_ssize_t)(len - at));
+    return begun ? backlog_add_first(&t->backlog, bytes, owner != NULL ? at : 0) : backlog_add(&t->backlog, bytes);
+}
+
+/* Behind seal_at_once(), with its exception. After KeyboardInterrupt the connection is as good as before. 0 or -1. */
+static int
+fail_write(TlsTransport *t, PyObject *owner, const char *data, size_t len, size_t at)
+{
+    int rc = tls_fatal(t, "Fatal error on SSL protocol");
+    if (rc < 0 && at < len && t->stage == TLS_WRAPPED) {
+        PyObject *raised = PyErr_GetRaisedException();
+        if (keep(t, owner, data, len, at, true) < 0) {
+            (void)tls_fatal(t, "Fatal error on SSL protocol"); /* MemoryError: no peer is to see a gap */
+        }
+        PyErr_Clear();
+        PyErr_SetRaisedException(raised);
+    }
+    if (rc < 0) {
+        tls_go_on_later(t);
+    }
+    return rc;
+}
+
 static int
 write_bytes(TlsTransport *t, PyObject *owner, const char *data, size_t len)
 {
     bool hold = learn_to_hold(t);
-    size_t skip = 0;
-    bool begun = false;
-    if (t->stage == TLS_WRAPPED && t->backlog.count == 0 && !hold && !t->sealing) {
-        ssize_t n = seal_at_once(t, owner, data, len);
-        if (n < 0) {
-            return tls_fatal(t, "Fatal error on SSL protocol");
+    size_t at = 0;
+    bool begun = t->stage == TLS_WRAPPED && t->backlog.count == 0 && !hold && !t->sealing;
+    if (begun) {
+        if (seal_at_once(t, owner, data, len, &at) < 0) {
+            return fail_write(t, owner, data, len, at);
         }
-        if ((size_t)n == len) {
+        if (at == len) {
             return finish_write(t);
         }
         if (t->stage != TLS_WRAPPED) {
             return 0;
         }
-        skip = (size_t)n;
-        begun = true;
     }
-    PyObject *kept =
-        owner != NULL ? Py_NewRef(owner) : PyBytes_FromStringAndSize(data + skip, (Py_ssize_t)(len - skip));
-    /* Below may have called the protocol, and that write(), in the middle of this one. */
-    int rc = begun ? backlog_add_first(&t->backlog, kept, owner != NULL ? skip : 0) : backlog_add(&t->backlog, kept);
+    int rc = keep(t, owner, data, len, at, begun);
     if (rc == 0) {
         rc = t->close_after ? tls_close(t) : push(t, hold);
     }
