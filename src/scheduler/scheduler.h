@@ -32,18 +32,19 @@ typedef struct corolla_core {
     bool factory; /* set_task_factory() has set one */
     bool closed;
     bool running;
-    PyObject *shown;          /* owned: the task of ours that was made this loop's entry in asyncio's current-task dict,
+    bool opening;     /* code of others may run while a TLS connection's bytes are in the reactor's scratch memory */
+    PyObject *shown;  /* owned: the task of ours that was made this loop's entry in asyncio's current-task dict,
                                where a program may get at it; NULL when none is (task.c) */
-    PyObject *holder;         /* owned, while it runs: what asyncio says so by (any_loop.c) */
-    PyObject *current_handle; /* borrowed: in debug mode, the Handle that runs, or NULL */
-    PyObject *entered;        /* owned: the context of the last task step, still entered; or NULL */
-    PyObject *snapshot;       /* owned, or NULL: context.c */
-    void *snapshot_mapping;   /* borrowed from snapshot */
-    PyObject *scratch;        /* owned, or NULL: a copy of snapshot */
-    bool spare;               /* entered is another one, and nobody's */
-    unsigned long thread;     /* PyThread_get_thread_ident() of the thread that runs it, 0 when none does */
-    unsigned forks;           /* corolla_fork_count() of the process that made it */
-    double slow_callback;     /* seconds; in debug mode, callbacks that take this long are reported */
+    PyObject *holder; /* owned, while it runs: what asyncio says so by (any_loop.c) */
+    PyObject *current_handle;          /* borrowed: in debug mode, the Handle that runs, or NULL */
+    PyObject *entered;                 /* owned: the context of the last task step, still entered; or NULL */
+    PyObject *snapshot;                /* owned, or NULL: context.c */
+    void *snapshot_mapping;            /* borrowed from snapshot */
+    PyObject *scratch;                 /* owned, or NULL: a copy of snapshot */
+    bool spare;                        /* entered is another one, and nobody's */
+    unsigned long thread;              /* PyThread_get_thread_ident() of the thread that runs it, 0 when none does */
+    unsigned forks;                    /* corolla_fork_count() of the process that made it */
+    double slow_callback;              /* seconds; in debug mode, callbacks that take this long are reported */
     struct corolla_registry *registry; /* owned: its transports and servers, transports/registry.c; NULL until used */
 } corolla_core;
 

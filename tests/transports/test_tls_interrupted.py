@@ -82,6 +82,50 @@ def test_interrupted_and_closed(run):
     run(main())
 
 
+@pytest.mark.parametrize("record", [1, 2, 5])
+def test_interrupted_close(run, record):
+    """An interrupted close() goes on when the loop runs again."""
+    data = bytes(range(256)) * 2048
+
+    async def main():
+        told = Told()
+        async with tls_pair(client=told.context, small=True) as (transport, protocol, peer):
+            transport.write(data)
+            assert transport.get_write_buffer_size() > 0
+            told.at("write", record, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                transport.close()
+            assert transport.is_closing()
+            assert await peer.read_to_end() == (data, True)
+            await peer.send(peer.close_notify())
+            assert await protocol.lost() is None
+
+    run(main())
+
+
+@pytest.mark.parametrize(("records", "record"), [(1, 1), (3, 3), (3, 1)])
+def test_closed_and_interrupted_while_sealing(run, records, record):
+    """A handler that closes the connection and raises KeyboardInterrupt: what was written is sent, then it is closed."""
+    data = b"d" * RECORD * records
+
+    async def main():
+        told = Told()
+
+        def both():
+            transport.close()
+            raise KeyboardInterrupt
+
+        async with tls_pair(client=told.context) as (transport, protocol, peer):
+            told.at("write", record, both)
+            with pytest.raises(KeyboardInterrupt):
+                transport.write(data)
+            assert await peer.read_to_end() == (data, True)
+            await peer.send(peer.close_notify())
+            assert await protocol.lost() is None
+
+    run(main())
+
+
 @pytest.mark.parametrize("kind", ["protocol", "stream"])
 @pytest.mark.parametrize("record", [1, 2, 3])
 def test_interrupted_while_opening(loop, kind, record):
@@ -180,6 +224,67 @@ def test_another_is_closed_meanwhile(run):
             assert await reader.readexactly(60_000) == b"m" * 60_000
             await other_peer.send(other_peer.close_notify())
             await other_protocol.lost()
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["protocol", "stream"])
+def test_another_is_read_meanwhile(run, kind):
+    """Nor into memory where another's bytes are does a connection read that something comes on just then."""
+
+    async def main():
+        told = Told()
+        ours, theirs = await over_pipes()
+        async with tls_pair(client=told.context) as (transport, protocol, peer):
+            await peer.write(b"x")
+            await protocol.until(lambda: protocol.data)
+            reader = corolla.StreamReader(limit=1 << 20)
+            if kind == "stream":
+                streaming = corolla.StreamReaderProtocol(reader)
+                transport.set_protocol(streaming)
+                streaming.connection_made(transport)
+            told.at("read", 2, lambda: theirs.transport.write(b"o" * 5000))
+            await peer.write(b"m" * 60_000)
+            if kind == "stream":
+                assert await reader.readexactly(60_000) == b"m" * 60_000
+            else:
+                await protocol.until(lambda: len(protocol.data) > 60_000)
+                assert protocol.data == b"x" + b"m" * 60_000
+            assert ours.data == b"o" * 5000
+        ours.transport.abort()
+        theirs.transport.abort()
+
+    run(main())
+
+
+def test_more_comes_while_opening(run):
+    """Over a transport that delivers at once: behind what had come before it."""
+
+    async def main():
+        told = Told()
+        ours, theirs = await over_pipes(context=told.context)
+        told.at("read", 1, lambda: theirs.transport.write(b"n" * 100))
+        theirs.transport.write(b"o" * 100_000)
+        assert ours.data == b"o" * 100_000 + b"n" * 100
+        ours.transport.abort()
+        theirs.transport.abort()
+
+    run(main())
+
+
+def test_closed_while_opening(run):
+    """The peer's close_notify, which came with what is dropped, is not waited for any longer."""
+
+    async def main():
+        told = Told()
+        async with tls_pair(client=told.context, ssl_shutdown_timeout=1000) as (transport, protocol, peer):
+            told.at("read", 2, transport.close)
+            peer.tls.write(b"x" * 40_000)
+            records = peer.records()
+            await peer.send(records + peer.close_notify())
+            assert await protocol.lost() is None
+            assert protocol.data == b""
+            assert transport.get_extra_info("close_notify") is True
 
     run(main())
 

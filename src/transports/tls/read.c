@@ -48,15 +48,25 @@ room(const char *buf, size_t len, const tls_wire *wire)
     return inside ? (size_t)(wire->at - buf) : len;
 }
 
+/* Not so once code of somebody's, which reading may run, has closed or aborted it: then no byte is delivered. */
+static bool
+is_alive(const TlsTransport *t)
+{
+    return t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING;
+}
+
 /* Records into memory: how many bytes. Those before an error, or the end, are the application's all the same. The engine has
  * got all that came when this is over, or will not want it. */
 static size_t
 fill(TlsTransport *t, char *buf, size_t len, tls_wire *wire, Ending *ending)
 {
     tls_engine *engine = t->engine;
+    corolla_core *core = t->core;
     size_t total = 0;
+    bool outer = core->opening;
+    core->opening = true;
     *ending = (Ending){.error = NULL};
-    while (total < len) {
+    while (total < len && is_alive(t)) {
         size_t most = room(buf + total, len - total, wire);
         if (wire->left > 0 && (most == 0 || !engine->ops->readable(engine))) {
             if (feed_some(t, wire) < 0) {
@@ -92,14 +102,8 @@ fill(TlsTransport *t, char *buf, size_t len, tls_wire *wire, Ending *ending)
             Py_DECREF(error);
         }
     }
+    core->opening = outer;
     return total;
-}
-
-/* Not so once code of somebody's, which reading may run, has closed or aborted it: then no byte is delivered. */
-static bool
-is_alive(const TlsTransport *t)
-{
-    return t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING;
 }
 
 /* rc: of what the bytes were delivered by. Steals the error. */
@@ -182,7 +186,8 @@ static int
 pump_data(TlsTransport *t, tls_wire *wire)
 {
     Ending ending;
-    char *buf = corolla_reactor_scratch(&t->core->reactor);
+    bool nested = t->core->opening; /* called by code that runs while another's bytes are in the scratch memory */
+    char *buf = nested ? PyMem_Malloc(COROLLA_SCRATCH) : corolla_reactor_scratch(&t->core->reactor);
     if (buf == NULL) {
         PyErr_NoMemory();
         wire->left = 0;
@@ -192,6 +197,9 @@ pump_data(TlsTransport *t, tls_wire *wire)
     int rc = 0;
     if (n > 0 && is_alive(t)) {
         rc = t->native != NULL ? give_native(t, buf, n) : give_bytes(t, PyBytes_FromStringAndSize(buf, (Py_ssize_t)n));
+    }
+    if (nested) {
+        PyMem_Free(buf);
     }
     return end(t, rc, &ending);
 }
@@ -297,18 +305,24 @@ tls_pump(TlsTransport *t, tls_wire *wire)
 {
     tls_wire none = {.left = 0};
     wire = wire == NULL ? &none : wire;
-    if (t->pumping) { /* whoever does it goes on */
-        return tls_feed(t, wire) < 0 ? tls_fatal(t, "Fatal error on SSL protocol") : 0;
+    if (t->pumping) { /* whoever does it goes on; what came before goes first */
+        bool fed = tls_feed(t, t->wire) == 0 && tls_feed(t, wire) == 0;
+        return fed ? 0 : tls_fatal(t, "Fatal error on SSL protocol");
     }
     t->pumping = true;
+    t->wire = wire;
     int rc = pump(t, wire);
+    t->wire = NULL;
     t->pumping = false;
     if (rc < 0) {
         tls_go_on_later(t);
         return rc;
     }
     if (is_alive(t)) {
-        if (t->backlog.count > 0 && t->flush.next == NULL) {
+        if (t->close_after && !t->sealing) { /* that close() was interrupted */
+            rc = tls_close(t);
+        }
+        else if (t->backlog.count > 0 && t->flush.next == NULL) {
             rc = tls_seal(t, false);
         }
         else if (t->engine->stirred && tls_send(t) < 0) {
@@ -317,6 +331,9 @@ tls_pump(TlsTransport *t, tls_wire *wire)
     }
     if (rc == 0 && t->stage == TLS_FLUSHING && !t->paused) {
         rc = end_of_stream(t);
+    }
+    else if (rc == 0 && t->stage == TLS_SHUTDOWN && t->engine->ops->readable(t->engine)) {
+        rc = tls_shut(t); /* closed while the engine had not got all of it */
     }
     return rc < 0 ? rc : tls_control_reading(t);
 }

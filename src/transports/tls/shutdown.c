@@ -104,12 +104,20 @@ tls_shut(TlsTransport *t)
         return 0;
     }
     if (error != NULL && listened_to && !t->eof) {
-        corolla_alarm_clear(&t->alarm, t->state);
         PyErr_SetRaisedException(error);
         return tls_fatal(t, "Fatal error on transport");
     }
-    Py_XDECREF(error);
+    if (error != NULL) {
+        int closed = close_below(t);
+        if (closed < 0) {
+            Py_DECREF(error);
+            return -1;
+        }
+        PyErr_SetRaisedException(error);
+        return tls_drop_exception();
+    }
     if (rc == 0) {
+        t->notified = true; /* if not by discard(), then by the engine's shutdown() */
         int told = tls_tell_eof(t);
         if (told < 0 || t->stage != TLS_SHUTDOWN) {
             return told;
@@ -129,6 +137,7 @@ begin(TlsTransport *t)
     t->close_after = false;
     corolla_reactor_undefer(&t->core->reactor, &t->flush);
     if (tls_seal(t, true) < 0) {
+        t->close_after = true; /* where it is not over: KeyboardInterrupt leaves it to whoever runs the loop again */
         return -1;
     }
     if (t->stage != TLS_WRAPPED && t->stage != TLS_FLUSHING) {

@@ -170,7 +170,6 @@ log_handshake(TlsTransport *t)
 static int
 complete_handshake(TlsTransport *t)
 {
-    corolla_alarm_clear(&t->alarm, t->state);
     int rc = t->engine->plain ? 0 : tls_learn_extra(t);
     if (t->stage != TLS_HANDSHAKE) { /* aborted by code of somebody's that this runs */
         return tls_drop_exception();
@@ -178,6 +177,7 @@ complete_handshake(TlsTransport *t)
     if (rc < 0) {
         return fail_handshake(t);
     }
+    corolla_alarm_clear(&t->alarm, t->state);
     t->stage = TLS_WRAPPED;
     t->shaken = true;
     log_handshake(t);

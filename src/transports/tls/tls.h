@@ -71,6 +71,7 @@ struct TlsTransport {
     int64_t began;                              /* in debug mode: the handshake */
     size_t write_high, write_low, read_high, read_low;
     size_t discarded;    /* bytes that came after close() */
+    tls_wire *wire;      /* borrowed: what came, while plain bytes are being delivered */
     uint64_t write_turn; /* the reactor's turn of the last write */
     unsigned writes;     /* in that turn */
     unsigned hold;       /* turns in a row with several writes */

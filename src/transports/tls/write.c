@@ -3,6 +3,7 @@
  * times in each of its last turns with writes, until the end of the turn: then they share records and one send. */
 #include "tls.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum {
@@ -65,6 +66,7 @@ backlog_add_first(tls_backlog *backlog, PyObject *bytes, size_t skip)
         Py_XDECREF(bytes);
         return -1;
     }
+    assert(backlog->offset == 0);
     backlog->head = (backlog->head + backlog->capacity - 1) & (backlog->capacity - 1);
     backlog->count++;
     *item_at(backlog, 0) = bytes;
@@ -185,12 +187,17 @@ tls_send(TlsTransport *t)
     return send_off(t, &sealed, rc);
 }
 
-/* rc: of the sealing. 0 or -1. */
+/* rc: of the sealing. Sends what came up meanwhile. 0 or -1. */
 static int
 stop_sealing(TlsTransport *t, int rc)
 {
+    while (rc == 0 && t->engine->stirred && t->stage != TLS_UNWRAPPED) {
+        Sealed sealed = {.count = 0};
+        rc = take(t, &sealed);
+        rc = send_off(t, &sealed, rc);
+    }
     t->sealing = false;
-    return rc == 0 && t->engine->stirred && t->stage != TLS_UNWRAPPED ? tls_send(t) : rc;
+    return rc;
 }
 
 /* How many of these bytes were sealed, and taken; *failed: with an exception. What raised may be a signal's handler, whose turn
@@ -206,8 +213,9 @@ seal_one(TlsTransport *t, PyObject *owner, const char *data, size_t len, Sealed 
     }
     *failed = true;
     PyObject *raised = PyErr_GetRaisedException();
-    if (take(t, sealed) < 0) {
-        PyErr_Clear(); /* the engine keeps it */
+    if (take(t, sealed) < 0) { /* nobody knows what is sealed: this ends the connection, whatever raised before */
+        Py_DECREF(raised);
+        return 0;
     }
     PyErr_SetRaisedException(raised);
     bool done = sealed->count > before && (size_t)PyBytes_GET_SIZE(sealed->items[before]) > len;
