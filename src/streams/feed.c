@@ -36,6 +36,10 @@ reader_came(PyObject *self, const void *buf, size_t n)
 {
     StreamReader *reader = (StreamReader *)self;
     corolla_buffer *buffer = &reader->buffer;
+    if (reader->eof) {
+        PyErr_SetString(PyExc_AssertionError, "feed_data after feed_eof"); /* as reader.feed_data() */
+        return -1;
+    }
     if (buffer->store != NULL && buf == PyBytes_AS_STRING(buffer->store) + buffer->end) {
         buffer_added(buffer, n);
     }
@@ -45,20 +49,45 @@ reader_came(PyObject *self, const void *buf, size_t n)
     return reader_fed(reader);
 }
 
-const corolla_native_protocol reader_native_ops = {reader_where, reader_came};
+const corolla_native_protocol reader_native_ops = {reader_where, reader_came, NULL};
 
 /* ---- For a protocol ---------------------------------------------------------------------------- */
+
+/* Whether no method of a program's stands in between; then *reader is the reader (new reference), or NULL if nobody has it. */
+static bool
+is_direct(StreamProtocol *protocol, PyObject **reader)
+{
+    const corolla_state *state = protocol->flow.state;
+    *reader = NULL;
+    if (!protocol_is_plain(state, (PyObject *)protocol) || stream_has_own(protocol->flow.dict)) {
+        return false;
+    }
+    *reader = protocol_reader(protocol);
+    if (*reader != NULL && !reader_is_plain(state, *reader)) {
+        Py_CLEAR(*reader);
+        return false;
+    }
+    return true;
+}
+
+static bool
+protocol_takes(PyObject *self)
+{
+    PyObject *reader;
+    bool direct = is_direct((StreamProtocol *)self, &reader);
+    Py_XDECREF(reader);
+    return direct;
+}
 
 static int
 protocol_where(PyObject *self, size_t hint, void **buf, size_t *len)
 {
-    StreamProtocol *protocol = (StreamProtocol *)self;
-    PyObject *reader = protocol_reader(protocol);
-    if (reader == NULL) {
-        return 0;
+    PyObject *reader;
+    if (!is_direct((StreamProtocol *)self, &reader)) {
+        return 1;
     }
-    int rc = reader_is_plain(protocol->flow.state, reader) ? reader_where(reader, hint, buf, len) : 0;
-    Py_DECREF(reader);
+    int rc = reader == NULL ? 0 : reader_where(reader, hint, buf, len);
+    Py_XDECREF(reader);
     return rc;
 }
 
@@ -66,24 +95,21 @@ static int
 protocol_came(PyObject *self, const void *buf, size_t n)
 {
     StreamProtocol *protocol = (StreamProtocol *)self;
-    PyObject *reader = protocol_reader(protocol);
-    if (reader == NULL) {
-        return 0; /* nobody will read it */
+    PyObject *reader;
+    int rc = 0;
+    if (!is_direct(protocol, &reader)) { /* a transport that has asked takes() long before */
+        PyObject *data = PyBytes_FromStringAndSize(buf, (Py_ssize_t)n);
+        PyObject *done =
+            data == NULL ? NULL : PyObject_CallMethodOneArg(self, protocol->flow.state->s.data_received, data);
+        rc = done == NULL ? -1 : 0;
+        Py_XDECREF(data);
+        Py_XDECREF(done);
     }
-    int rc;
-    if (reader_is_plain(protocol->flow.state, reader)) {
+    else if (reader != NULL) { /* else nobody will read it */
         rc = reader_came(reader, buf, n);
     }
-    else {
-        PyObject *data = PyBytes_FromStringAndSize(buf, (Py_ssize_t)n);
-        PyObject *fed =
-            data == NULL ? NULL : PyObject_CallMethodOneArg(reader, protocol->flow.state->s.feed_data, data);
-        rc = fed == NULL ? -1 : 0;
-        Py_XDECREF(data);
-        Py_XDECREF(fed);
-    }
-    Py_DECREF(reader);
+    Py_XDECREF(reader);
     return rc;
 }
 
-const corolla_native_protocol stream_native_ops = {protocol_where, protocol_came};
+const corolla_native_protocol stream_native_ops = {protocol_where, protocol_came, protocol_takes};

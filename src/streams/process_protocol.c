@@ -203,8 +203,9 @@ plain_reader(PyObject *self, int fd)
 {
     SubprocessProtocol *protocol = (SubprocessProtocol *)self;
     PyObject *reader = protocol->streams[fd];
-    return reader != NULL && reader_is_plain(protocol->flow.state, reader) && !((StreamReader *)reader)->eof ? reader
-                                                                                                             : NULL;
+    bool plain = reader != NULL && reader_is_plain(protocol->flow.state, reader) &&
+                 !stream_has_own(protocol->flow.dict) && !((StreamReader *)reader)->eof;
+    return plain ? reader : NULL;
 }
 
 static PyObject *

@@ -45,11 +45,18 @@ typedef struct StreamReader {
     bool paused; /* we have paused the transport */
 } StreamReader;
 
-/* Whether it is exactly ours, so that nobody has replaced its methods. */
+/* Whether a program has given an object of ours attributes of its own, which may stand in place of methods. */
+static inline bool
+stream_has_own(PyObject *dict)
+{
+    return dict != NULL && PyDict_GET_SIZE(dict) > 0;
+}
+
+/* Whether it is exactly ours, and nobody has replaced its methods. */
 static inline bool
 reader_is_plain(const corolla_state *state, PyObject *obj)
 {
-    return Py_IS_TYPE(obj, state->stream_reader_type);
+    return Py_IS_TYPE(obj, state->stream_reader_type) && !stream_has_own(((StreamReader *)obj)->dict);
 }
 
 /* New reference or NULL. limit > 0. */
@@ -133,6 +140,7 @@ typedef struct StreamProtocol {
     bool reject; /* _reject_connection */
 } StreamProtocol;
 
+/* Whether its type is exactly ours. */
 static inline bool
 protocol_is_plain(const corolla_state *state, PyObject *obj)
 {

@@ -42,6 +42,7 @@ struct PipeTransport {
     bool closing;         /* close() or abort() was called, or the connection failed */
     bool lost;            /* connection_lost() has been queued */
     bool paused;          /* pause_reading() */
+    bool by_method;       /* a native protocol wants what comes by data_received() for now */
     bool protocol_paused; /* pause_writing() was the last of the two that was called */
 };
 

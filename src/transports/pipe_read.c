@@ -14,7 +14,7 @@ native_of(PipeTransport *t, PyObject **taker)
         return NULL;
     }
     return Py_IS_TYPE(t->protocol, t->state->process_pipe_type) ? corolla_native_of_pipe(t->state, t->protocol, taker)
-                                                                : corolla_native_of(t->state, t->protocol);
+                                                                : corolla_native_of_type(t->state, t->protocol);
 }
 
 static int
@@ -24,9 +24,11 @@ read_where(corolla_stream *s, size_t hint, void **buf, size_t *len)
     PyObject *taker;
     const corolla_native_protocol *native = native_of(t, &taker);
     if (native != NULL) {
-        if (native->where(taker, hint, buf, len) < 0) {
+        int rc = native->where(taker, hint, buf, len);
+        if (rc < 0) {
             return pipe_fatal(t, "Fatal read error on pipe transport");
         }
+        t->by_method = rc > 0;
         if (*buf != NULL) {
             return 0;
         }
@@ -69,7 +71,7 @@ deliver_data(PipeTransport *t, const void *buf, ssize_t n)
 {
     PyObject *taker;
     const corolla_native_protocol *native = t->landing == NULL ? native_of(t, &taker) : NULL;
-    if (native != NULL) {
+    if (native != NULL && !t->by_method) {
         Py_INCREF(taker);
         int rc = native->came(taker, buf, (size_t)n);
         Py_DECREF(taker);

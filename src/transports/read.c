@@ -70,9 +70,11 @@ land(TcpTransport *t, size_t hint, void **buf, size_t *len)
         release_view(t); /* the bytes are for the new protocol */
     }
     if (t->native != NULL) {
-        if (t->native->where(t->protocol, hint, buf, len) < 0) {
+        int rc = t->native->where(t->protocol, hint, buf, len);
+        if (rc < 0) {
             return tcp_fatal(t, "Fatal read error on socket transport");
         }
+        t->by_method = rc > 0;
         if (*buf != NULL) {
             return 0;
         }
@@ -129,7 +131,7 @@ deliver_native(TcpTransport *t, const void *buf, ssize_t n)
 static int
 deliver_data(TcpTransport *t, const void *buf, ssize_t n)
 {
-    if (t->native != NULL && t->landing == NULL) {
+    if (t->native != NULL && !t->by_method && t->landing == NULL) {
         return deliver_native(t, buf, n);
     }
     PyObject *data = transport_take(&t->landing, buf, n);

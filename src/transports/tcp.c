@@ -328,7 +328,7 @@ set_protocol(TcpTransport *t, PyObject *protocol)
     }
     t->buffered = buffered;
     t->switched = true;
-    t->native = corolla_native_of(t->state, protocol);
+    t->native = corolla_native_of_type(t->state, protocol);
     Py_XSETREF(t->protocol, Py_NewRef(protocol));
     return 0;
 }

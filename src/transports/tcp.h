@@ -52,7 +52,7 @@ struct TcpTransport {
     Py_buffer *view;      /* owned: the buffer a BufferedProtocol gave for the read going on; NULL until used */
     Server *server;       /* owned, or NULL */
     TcpTransport *next_client, *prev_client; /* borrowed: the server's list of its connections */
-    const corolla_native_protocol *native;   /* borrowed: static; NULL unless the protocol takes bytes in C */
+    const corolla_native_protocol *native;   /* borrowed: static; NULL unless the protocol may take bytes in C */
     corolla_stream stream;
     corolla_inet_address peer, local;
     int fd;               /* whose it is, sock says; stays for repr() when closed */
@@ -60,6 +60,7 @@ struct TcpTransport {
     unsigned in_method;   /* depth of stream calls made for a caller of ours: callbacks run in its context */
     bool closed;          /* the descriptor is closed, or was never ours */
     bool buffered;        /* the protocol is a BufferedProtocol */
+    bool by_method;       /* a native protocol wants what comes by data_received() for now */
     bool switched;        /* set_protocol() was called, for a get_buffer() that it happens in */
     bool made;            /* connection_made() was called */
     bool closing;         /* close() or abort() was called, or the connection failed */

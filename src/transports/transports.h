@@ -39,23 +39,34 @@ bool corolla_transports_own_job(corolla_job_fn fn);
 
 /* ---- Protocols written in C ------------------------------------------------------------------ */
 
-/* What a protocol of a type of ours takes bytes with, instead of data_received(). Neither runs a user's code before it
- * has put its own structures in order; 0 or -1 with an exception. */
+/* What a protocol of a type of ours takes bytes with, instead of data_received(). None runs a user's code before it has put
+ * its own structures in order; 0 or -1 with an exception. */
 typedef struct corolla_native_protocol {
     /* Where bytes go: sets *buf and *len, or leaves *buf NULL: into memory of the transport's. hint: bytes that a read
-     * has lately been giving. */
+     * has lately been giving. 1, with *buf NULL: data_received() is to be called, as takes() says. */
     int (*where)(PyObject *protocol, size_t hint, void **buf, size_t *len);
     /* n (> 0) came, to what where() said or into memory of the transport's, which is valid during the call. */
     int (*came)(PyObject *protocol, const void *buf, size_t n);
+    /* Whether it takes bytes so at the moment: not where a program has put something in place of a method that would have
+     * been called. NULL: always. A transport that asks where() need not ask this. */
+    bool (*takes)(PyObject *protocol);
 } corolla_native_protocol;
 
-/* Those of a protocol, borrowed; NULL for one that is to be called by method. */
+/* Those of a protocol's type, borrowed; NULL for one that is always to be called by method. */
 static inline const corolla_native_protocol *
-corolla_native_of(const corolla_state *state, PyObject *protocol)
+corolla_native_of_type(const corolla_state *state, PyObject *protocol)
 {
     return Py_IS_TYPE(protocol, state->stream_protocol_type) ? state->stream_protocol_ops
            : Py_IS_TYPE(protocol, state->tls_protocol_type)  ? state->tls_protocol_ops
                                                              : NULL;
+}
+
+/* Those of a protocol, borrowed; NULL for one that is, at the moment, to be called by method. */
+static inline const corolla_native_protocol *
+corolla_native_of(const corolla_state *state, PyObject *protocol)
+{
+    const corolla_native_protocol *native = corolla_native_of_type(state, protocol);
+    return native != NULL && (native->takes == NULL || native->takes(protocol)) ? native : NULL;
 }
 
 /* The same for the protocol of a child's pipe, at the moment: what of the process's protocol takes its bytes, borrowed, in
