@@ -170,11 +170,28 @@ abort_transport(Acceptor *acceptor, PyObject *transport)
     return done == NULL ? -1 : 0;
 }
 
+/* No handler, no connection; and nobody would hear of a task (or NULL) that was made. Keeps the exception being raised. */
+static void
+give_up(Acceptor *acceptor, PyObject *transport, PyObject *task)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    if (task != NULL && acceptor->tasks != NULL && PySet_Discard(acceptor->tasks, task) < 0) {
+        PyErr_Clear(); /* it cannot be in a set */
+    }
+    if (task != NULL && corolla_any_cancel(acceptor->state, task, NULL) < 0) {
+        PyErr_WriteUnraisable(task);
+    }
+    if (abort_transport(acceptor, transport) < 0) {
+        PyErr_WriteUnraisable(transport);
+    }
+    PyErr_SetRaisedException(raised);
+}
+
 int
 acceptor_connected(PyObject *self, StreamProtocol *protocol, PyObject *reader, PyObject *transport)
 {
     Acceptor *acceptor = (Acceptor *)self;
-    PyObject *coro = NULL, *task = NULL, *arg = NULL, *watch = NULL;
+    PyObject *arg = NULL, *coro = NULL, *task = NULL, *watch = NULL;
     int rc = -1;
     if (acceptor_check(acceptor) < 0) {
         return -1;
@@ -184,8 +201,9 @@ acceptor_connected(PyObject *self, StreamProtocol *protocol, PyObject *reader, P
     }
     PyObject *stream = stream_new(acceptor->state, transport, (PyObject *)protocol, reader, acceptor->loop,
                                   STREAM_READ | STREAM_WRITE, true);
-    if (stream == NULL) {
-        return -1;
+    arg = stream == NULL ? NULL : PyTuple_Pack(2, self, stream);
+    if (arg == NULL) {
+        goto fail;
     }
     PyObject *handler = Py_NewRef(acceptor->handler);
     coro = PyObject_CallOneArg(handler, stream);
@@ -194,23 +212,17 @@ acceptor_connected(PyObject *self, StreamProtocol *protocol, PyObject *reader, P
     if (task == NULL || PySet_Add(acceptor->tasks, task) < 0) {
         goto fail;
     }
-    arg = PyTuple_Pack(2, self, stream);
-    watch = arg == NULL ? NULL : corolla_any_watch(acceptor->state, task, handler_done, Py_NewRef(arg));
+    watch = corolla_any_watch(acceptor->state, task, handler_done, Py_NewRef(arg));
     rc = watch == NULL ? -1 : 0;
 fail:
     if (rc < 0) {
-        /* No handler, no connection. */
-        PyObject *raised = PyErr_GetRaisedException();
-        if (abort_transport(acceptor, transport) < 0) {
-            PyErr_WriteUnraisable(transport);
-        }
-        PyErr_SetRaisedException(raised);
+        give_up(acceptor, transport, task);
     }
     Py_XDECREF(watch);
     Py_XDECREF(arg);
     Py_XDECREF(task);
     Py_XDECREF(coro);
-    Py_DECREF(stream);
+    Py_XDECREF(stream);
     return rc;
 }
 

@@ -448,6 +448,35 @@ def test_cannot_be_made_by_hand():
         corolla.Stream()
 
 
+def test_a_handlers_task_that_cannot_be_watched(loop, run, reports):
+    class Deaf(asyncio.Task):
+        def add_done_callback(self, *args, **kwargs):
+            raise LookupError("deaf")
+
+    began = []
+
+    async def handler(stream):
+        began.append(stream)
+
+    async def main():
+        def make(loop, coro, **options):
+            return (Deaf if coro.__name__ == "handler" else asyncio.Task)(coro, loop=loop, **options)
+
+        async with corolla.StreamServer(handler, "127.0.0.1", 0) as server:
+            loop.set_task_factory(make)
+            with contextlib.suppress(ConnectionError):
+                async with corolla.connect(*address(server)) as stream:
+                    assert await stream.read() == b""
+            loop.set_task_factory(None)
+            assert not server._acceptor.tasks
+        assert began == []
+        report = reports.pop()
+        assert report["message"] == "Exception in callback protocol.connection_made()"
+        assert isinstance(report["exception"], LookupError)
+
+    run(main())
+
+
 def test_a_stream_dropped_open_warns_and_closes(run):
     async def main():
         async with corolla.StreamServer(echo, "127.0.0.1", 0) as server:
