@@ -198,7 +198,8 @@ CONNECT_SPEC(connect_write_pipe, "connect_write_pipe");
 typedef struct {
     const corolla_coro_spec *spec;
     const char *const *names; /* NULL-terminated */
-    bool server;              /* the first one is client_connected_cb, which has to be there */
+    bool server;              /* the first one is client_connected_cb */
+    bool needs_first;         /* the first one has to be there */
     unsigned mode;            /* as the state's */
 } Form;
 
@@ -265,7 +266,7 @@ connect_function(PyObject *module, const Form *form, PyObject *const *args, Py_s
             goto fail;
         }
     }
-    if (form->server && given[0] == NULL) {
+    if (form->needs_first && given[0] == NULL) {
         PyErr_Format(PyExc_TypeError, "%s() missing 1 required positional argument: '%s'", form->spec->name,
                      form->names[0]);
         goto fail;
@@ -291,7 +292,7 @@ static PyObject *
 module_open_connection(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"host", "port", NULL};
-    static const Form form = {&open_connection_spec, names, false, 0};
+    static const Form form = {&open_connection_spec, names, false, false, 0};
     return connect_function(module, &form, args, nargs, kwnames);
 }
 
@@ -299,7 +300,7 @@ static PyObject *
 module_start_server(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"client_connected_cb", "host", "port", NULL};
-    static const Form form = {&start_server_spec, names, true, 0};
+    static const Form form = {&start_server_spec, names, true, true, 0};
     return connect_function(module, &form, args, nargs, kwnames);
 }
 
@@ -307,7 +308,7 @@ static PyObject *
 module_open_unix_connection(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"path", NULL};
-    static const Form form = {&open_unix_connection_spec, names, false, 0};
+    static const Form form = {&open_unix_connection_spec, names, false, false, 0};
     return connect_function(module, &form, args, nargs, kwnames);
 }
 
@@ -315,7 +316,7 @@ static PyObject *
 module_start_unix_server(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"client_connected_cb", "path", NULL};
-    static const Form form = {&start_unix_server_spec, names, true, 0};
+    static const Form form = {&start_unix_server_spec, names, true, true, 0};
     return connect_function(module, &form, args, nargs, kwnames);
 }
 
@@ -331,7 +332,7 @@ static PyObject *
 module_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"host", "port", NULL};
-    static const Form form = {&connect_spec, names, false, STREAM_READ | STREAM_WRITE};
+    static const Form form = {&connect_spec, names, false, false, STREAM_READ | STREAM_WRITE};
     return connect_stream(module, &form, args, nargs, kwnames);
 }
 
@@ -339,7 +340,7 @@ static PyObject *
 module_connect_unix(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"path", NULL};
-    static const Form form = {&connect_unix_spec, names, false, STREAM_READ | STREAM_WRITE};
+    static const Form form = {&connect_unix_spec, names, false, false, STREAM_READ | STREAM_WRITE};
     return connect_stream(module, &form, args, nargs, kwnames);
 }
 
@@ -347,7 +348,7 @@ static PyObject *
 module_connect_read_pipe(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"pipe", NULL};
-    static const Form form = {&connect_read_pipe_spec, names, false, STREAM_READ};
+    static const Form form = {&connect_read_pipe_spec, names, false, true, STREAM_READ};
     return connect_stream(module, &form, args, nargs, kwnames);
 }
 
@@ -355,7 +356,7 @@ static PyObject *
 module_connect_write_pipe(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"pipe", NULL};
-    static const Form form = {&connect_write_pipe_spec, names, false, STREAM_WRITE};
+    static const Form form = {&connect_write_pipe_spec, names, false, true, STREAM_WRITE};
     return connect_stream(module, &form, args, nargs, kwnames);
 }
 
