@@ -8,6 +8,7 @@
 
 typedef struct {
     StreamReader *reader; /* owned */
+    PyObject *owner;      /* owned: the Stream whose call it is, or NULL */
     PyObject *waiter;     /* owned: the future that this call waits on */
     Py_ssize_t n;         /* read() and readexactly(): bytes asked for; < 0: all */
     PyObject *separators; /* owned: readuntil(): a bytes object, or a list of them, the shortest first */
@@ -21,6 +22,7 @@ read_traverse(void *data, visitproc visit, void *arg)
 {
     ReadState *st = data;
     Py_VISIT(st->reader);
+    Py_VISIT(st->owner);
     Py_VISIT(st->waiter);
     Py_VISIT(st->separators);
     return 0;
@@ -33,6 +35,21 @@ read_clear(void *data)
     Py_CLEAR(st->reader);
     Py_CLEAR(st->waiter);
     Py_CLEAR(st->separators);
+    Py_CLEAR(st->owner);
+}
+
+/* An error of the connection: a StreamReader's calls raise it before they look at what is unread, as asyncio's do. */
+static int
+check_before(ReadState *st)
+{
+    return st->owner == NULL ? reader_check_exception(st->reader) : 0;
+}
+
+/* A Stream's raise it once what is unread does not do. */
+static int
+check_after(ReadState *st)
+{
+    return st->owner != NULL ? reader_check_exception(st->reader) : 0;
 }
 
 /* 0, or -1 when it cannot be waited for. */
@@ -158,14 +175,14 @@ read_step(corolla_coro *co, PyObject *value)
 
     COROLLA_BEGIN(co);
 
-    if (reader_check_exception(reader) < 0) {
+    if (check_before(st) < 0) {
         return COROLLA_RAISE;
     }
     if (st->n == 0) {
         return corolla_return(co, PyBytes_FromStringAndSize(NULL, 0));
     }
     while (!reader->eof && (st->n < 0 || buffer_len(&reader->buffer) == 0)) {
-        if (reader_begin_wait(st->reader, &st->waiter, "read", st->n < 0 ? SIZE_MAX : 0) < 0) {
+        if (check_after(st) < 0 || reader_begin_wait(st->reader, &st->waiter, "read", st->n < 0 ? SIZE_MAX : 0) < 0) {
             return COROLLA_RAISE;
         }
         COROLLA_AWAIT(co, st->waiter);
@@ -179,6 +196,9 @@ read_step(corolla_coro *co, PyObject *value)
         }
     }
     size_t len = buffer_len(&reader->buffer);
+    if (len == 0 && check_after(st) < 0) {
+        return COROLLA_RAISE;
+    }
     return corolla_return(co, reader_take(reader, st->n < 0 || len < (size_t)st->n ? len : (size_t)st->n));
 
     COROLLA_END(co);
@@ -207,13 +227,16 @@ readexactly_step(corolla_coro *co, PyObject *value)
         PyErr_SetString(PyExc_ValueError, "readexactly size can not be less than zero");
         return COROLLA_RAISE;
     }
-    if (reader_check_exception(reader) < 0) {
+    if (check_before(st) < 0) {
         return COROLLA_RAISE;
     }
     if (st->n == 0) {
         return corolla_return(co, PyBytes_FromStringAndSize(NULL, 0));
     }
     while (buffer_len(&reader->buffer) < (size_t)st->n) {
+        if (check_after(st) < 0) {
+            return COROLLA_RAISE;
+        }
         if (reader->eof) {
             raise_incomplete(reader, st->n);
             return COROLLA_RAISE;
@@ -399,6 +422,10 @@ look(ReadState *st, PyObject **value)
         raise_overrun(st, "Separator is not found, and chunk exceed the limit", st->offset, 0);
         return -1;
     }
+    bool rest = st->line && reader->eof && len > 0; /* a last line without a newline does */
+    if (!rest && check_after(st) < 0) {
+        return -1;
+    }
     if (!reader->eof) {
         return 0;
     }
@@ -418,7 +445,7 @@ readuntil_step(corolla_coro *co, PyObject *value)
 
     COROLLA_BEGIN(co);
 
-    if (reader_check_exception(st->reader) < 0) {
+    if (check_before(st) < 0) {
         return COROLLA_RAISE;
     }
     for (;;) {
@@ -493,7 +520,7 @@ new_read(PyObject *self, const corolla_coro_spec *spec, corolla_coro **co)
 static int
 parse_count(PyObject *given, Py_ssize_t *n)
 {
-    *n = PyNumber_AsSsize_t(given, PyExc_OverflowError);
+    *n = PyNumber_AsSsize_t(given, NULL); /* clipped: nobody has that much */
     return *n == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
@@ -613,6 +640,15 @@ PyObject *
 reader_anext(PyObject *self)
 {
     return new_readline(self, &anext_spec, true);
+}
+
+PyObject *
+reader_call_of(PyObject *coro, PyObject *stream)
+{
+    if (coro != NULL) {
+        ((ReadState *)corolla_coro_state((corolla_coro *)coro))->owner = Py_NewRef(stream);
+    }
+    return coro;
 }
 
 PyMethodDef reader_async_methods[] = {

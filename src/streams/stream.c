@@ -203,7 +203,10 @@ stream_aiter(PyObject *self)
 static PyObject *
 stream_anext(PyObject *self)
 {
-    return stream_check((Stream *)self, STREAM_READ) < 0 ? NULL : reader_anext(((StreamWriter *)self)->reader);
+    if (stream_check((Stream *)self, STREAM_READ) < 0) {
+        return NULL;
+    }
+    return reader_call_of(reader_anext(((StreamWriter *)self)->reader), self);
 }
 
 PyDoc_STRVAR(stream_doc,

@@ -11,7 +11,7 @@ stream_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     if (stream_check((Stream *)self, STREAM_READ) < 0) {
         return NULL;
     }
-    return reader_read(((StreamWriter *)self)->reader, args, nargs, kwnames);
+    return reader_call_of(reader_read(((StreamWriter *)self)->reader, args, nargs, kwnames), self);
 }
 
 static PyObject *
@@ -20,7 +20,7 @@ stream_readexactly(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
     if (stream_check((Stream *)self, STREAM_READ) < 0) {
         return NULL;
     }
-    return reader_readexactly(((StreamWriter *)self)->reader, args, nargs, kwnames);
+    return reader_call_of(reader_readexactly(((StreamWriter *)self)->reader, args, nargs, kwnames), self);
 }
 
 static PyObject *
@@ -29,7 +29,7 @@ stream_readuntil(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     if (stream_check((Stream *)self, STREAM_READ) < 0) {
         return NULL;
     }
-    return reader_readuntil(((StreamWriter *)self)->reader, args, nargs, kwnames);
+    return reader_call_of(reader_readuntil(((StreamWriter *)self)->reader, args, nargs, kwnames), self);
 }
 
 static PyObject *
@@ -38,15 +38,16 @@ stream_readline(PyObject *self, PyObject *unused)
     if (stream_check((Stream *)self, STREAM_READ) < 0) {
         return NULL;
     }
-    return reader_readline(((StreamWriter *)self)->reader, NULL);
+    return reader_call_of(reader_readline(((StreamWriter *)self)->reader, NULL), self);
 }
 
 /* ---- readinto() and peek() ------------------------------------------------------------------- */
 
 typedef struct {
     StreamReader *reader; /* owned */
+    PyObject *owner;      /* owned: the Stream whose reader it is */
     PyObject *waiter;     /* owned: the future that this call waits on */
-    PyObject *target;     /* owned: what readinto() fills */
+    PyObject *target;     /* owned: what readinto() fills; NULL: peek() */
     Py_ssize_t n;         /* peek(): bytes at most; < 0: all */
 } LookState;
 
@@ -55,6 +56,7 @@ look_traverse(void *data, visitproc visit, void *arg)
 {
     LookState *st = data;
     Py_VISIT(st->reader);
+    Py_VISIT(st->owner);
     Py_VISIT(st->waiter);
     Py_VISIT(st->target);
     return 0;
@@ -67,6 +69,22 @@ look_clear(void *data)
     Py_CLEAR(st->reader);
     Py_CLEAR(st->waiter);
     Py_CLEAR(st->target);
+    Py_CLEAR(st->owner);
+}
+
+/* A view of a writable buffer that is not empty. 0, or -1 with TypeError, BufferError or ValueError. */
+static int
+open_target(PyObject *target, Py_buffer *view)
+{
+    if (PyObject_GetBuffer(target, view, PyBUF_WRITABLE) < 0) {
+        return -1;
+    }
+    if (view->len == 0) {
+        PyBuffer_Release(view);
+        PyErr_SetString(PyExc_ValueError, "readinto() needs a buffer that is not empty");
+        return -1;
+    }
+    return 0;
 }
 
 /* Moves what there is into the target: how many bytes, as an int. New reference or NULL. */
@@ -74,17 +92,21 @@ static PyObject *
 fill_target(LookState *st)
 {
     Py_buffer view;
-    if (PyObject_GetBuffer(st->target, &view, PyBUF_WRITABLE) < 0) {
-        return NULL;
+    if (open_target(st->target, &view) < 0) {
+        return NULL; /* it was emptied meanwhile: 0 would look like the end */
     }
     corolla_buffer *buffer = &st->reader->buffer;
     size_t len = buffer_len(buffer) < (size_t)view.len ? buffer_len(buffer) : (size_t)view.len;
-    if (len > 0) {
+    PyObject *count = PyLong_FromSize_t(len);
+    if (count != NULL && len > 0) {
         memcpy(view.buf, buffer_data(buffer), len);
         buffer_drop(buffer, len);
     }
     PyBuffer_Release(&view);
-    return reader_resume(st->reader) < 0 ? NULL : PyLong_FromSize_t(len);
+    if (count != NULL && reader_resume(st->reader) < 0) {
+        Py_CLEAR(count);
+    }
+    return count;
 }
 
 static PyObject *
@@ -105,20 +127,23 @@ look_step(corolla_coro *co, PyObject *value)
 
     COROLLA_BEGIN(co);
 
-    if (reader_check_exception(reader) < 0) {
-        return COROLLA_RAISE;
+    if (st->target == NULL && st->n == 0) {
+        return corolla_return(co, PyBytes_FromStringAndSize(NULL, 0));
     }
     /* Again, if somebody else has taken what came: nothing would look like the end. */
-    while (buffer_len(&reader->buffer) == 0 && !reader->eof) {
+    while (buffer_len(&reader->buffer) == 0) {
+        if (reader_check_exception(reader) < 0) {
+            return COROLLA_RAISE;
+        }
+        if (reader->eof) {
+            break;
+        }
         if (reader_begin_wait(reader, &st->waiter, st->target != NULL ? "readinto" : "peek", 0) < 0) {
             return COROLLA_RAISE;
         }
         COROLLA_AWAIT(co, st->waiter);
         reader_end_wait(reader, &st->waiter);
         if (value == NULL) {
-            return COROLLA_RAISE;
-        }
-        if (buffer_len(&reader->buffer) == 0 && !reader->eof && reader_check_exception(reader) < 0) {
             return COROLLA_RAISE;
         }
     }
@@ -154,23 +179,18 @@ new_look(PyObject *self, const corolla_coro_spec *spec, corolla_coro **co)
     }
     LookState *st = corolla_coro_state(*co);
     st->reader = (StreamReader *)Py_NewRef(((StreamWriter *)self)->reader);
+    st->owner = Py_NewRef(self);
     return st;
 }
 
-/* A writable buffer that is not empty. 0, or -1 with TypeError, BufferError or ValueError. */
 static int
 check_target(PyObject *target)
 {
     Py_buffer view;
-    if (PyObject_GetBuffer(target, &view, PyBUF_WRITABLE) < 0) {
+    if (open_target(target, &view) < 0) {
         return -1;
     }
-    bool empty = view.len == 0;
     PyBuffer_Release(&view);
-    if (empty) {
-        PyErr_SetString(PyExc_ValueError, "readinto() needs a buffer that is not empty");
-        return -1;
-    }
     return 0;
 }
 
@@ -198,7 +218,7 @@ stream_peek(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     if (corolla_unpack(&sig, args, nargs, kwnames, &given) < 0 || stream_check((Stream *)self, STREAM_READ) < 0) {
         return NULL;
     }
-    Py_ssize_t n = given == NULL ? -1 : PyNumber_AsSsize_t(given, PyExc_OverflowError);
+    Py_ssize_t n = given == NULL ? -1 : PyNumber_AsSsize_t(given, NULL); /* clipped */
     if (n == -1 && PyErr_Occurred()) {
         return NULL;
     }

@@ -89,6 +89,9 @@ PyObject *reader_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
 PyObject *reader_readexactly(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *reader_readuntil(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *reader_readline(PyObject *self, PyObject *unused);
+/* A coroutine of one of these, or of reader_anext(), becomes a call of a Stream's, which it holds: an error of the connection
+ * is raised only where the unread bytes do not do. Steals coro (NULL: passes it on) and returns it. */
+PyObject *reader_call_of(PyObject *coro, PyObject *stream);
 extern PyMethodDef reader_async_methods[]; /* reader_async.c */
 PyObject *reader_anext(PyObject *self);    /* reader_async.c */
 
