@@ -61,15 +61,7 @@ corolla_native_of_type(const corolla_state *state, PyObject *protocol)
                                                              : NULL;
 }
 
-/* Those of a protocol, borrowed; NULL for one that is, at the moment, to be called by method. */
-static inline const corolla_native_protocol *
-corolla_native_of(const corolla_state *state, PyObject *protocol)
-{
-    const corolla_native_protocol *native = corolla_native_of_type(state, protocol);
-    return native != NULL && (native->takes == NULL || native->takes(protocol)) ? native : NULL;
-}
-
-/* The same for the protocol of a child's pipe, at the moment: what of the process's protocol takes its bytes, borrowed, in
+/* Those for the protocol of a child's pipe, at the moment: what of the process's protocol takes its bytes, borrowed, in
  * *taker. process_pipe.c */
 const corolla_native_protocol *corolla_native_of_pipe(const corolla_state *state, PyObject *protocol, PyObject **taker);
 

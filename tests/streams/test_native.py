@@ -176,6 +176,22 @@ def test_replaced_methods_of_a_reader(run, connect):
     run(main())
 
 
+def test_method_replaced_later_is_called_in_the_connections_context(run, connect):
+    async def main():
+        where.set("where it was made")
+        connection = await connect()
+        where.set("later")
+        feed_data, seen = connection.reader.feed_data, []
+        connection.reader.feed_data = lambda data: (seen.append((where.get(), api.current_task())), feed_data(data))
+        for sent in (b"one", bytes(30_000)):
+            connection.send(sent)
+            assert await connection.reader.readexactly(len(sent)) == sent
+        assert set(seen) == {("where it was made", None)}
+        await connection.over()
+
+    run(main())
+
+
 def test_replaced_methods_of_a_protocol(run, connect):
     async def main():
         connection = await connect()

@@ -141,11 +141,19 @@ check(TlsTransport *t, PyObject *result)
 
 /* ---- To the protocol ------------------------------------------------------------------------------- */
 
+/* Borrowed: static; NULL where data_received() is to be called. */
+static const corolla_native_protocol *
+taker(const TlsTransport *t)
+{
+    const corolla_native_protocol *native = t->native;
+    return native != NULL && (native->takes == NULL || native->takes(t->protocol)) ? native : NULL;
+}
+
 static int
-give_native(TlsTransport *t, const char *buf, size_t n)
+give_native(TlsTransport *t, const corolla_native_protocol *native, const char *buf, size_t n)
 {
     PyObject *protocol = Py_NewRef(t->protocol);
-    int rc = t->native->came(protocol, buf, n);
+    int rc = native->came(protocol, buf, n);
     Py_DECREF(protocol);
     return rc < 0 ? tls_fatal(t, "Fatal error on SSL protocol") : 0;
 }
@@ -196,7 +204,9 @@ pump_data(TlsTransport *t, tls_wire *wire)
     size_t n = fill(t, buf, COROLLA_SCRATCH, wire, &ending);
     int rc = 0;
     if (n > 0 && is_alive(t)) {
-        rc = t->native != NULL ? give_native(t, buf, n) : give_bytes(t, PyBytes_FromStringAndSize(buf, (Py_ssize_t)n));
+        const corolla_native_protocol *native = taker(t);
+        rc = native != NULL ? give_native(t, native, buf, n)
+                            : give_bytes(t, PyBytes_FromStringAndSize(buf, (Py_ssize_t)n));
     }
     if (nested) {
         PyMem_Free(buf);
@@ -292,7 +302,7 @@ pump(TlsTransport *t, tls_wire *wire)
         rc = tls_feed(t, wire) < 0 ? tls_fatal(t, "Fatal error on SSL protocol") : 0;
     }
     else if (wire->left > 0) {
-        rc = wire->left >= MUCH && t->native == NULL ? pump_much(t, wire) : pump_data(t, wire);
+        rc = wire->left >= MUCH && taker(t) == NULL ? pump_much(t, wire) : pump_data(t, wire);
     }
     while (rc == 0 && may_read(t)) {
         rc = t->buffered ? pump_buffer(t) : pump_data(t, wire);

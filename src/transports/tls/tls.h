@@ -62,7 +62,7 @@ struct TlsTransport {
     PyObject *sslcontext; /* owned */
     TlsProtocol *face;    /* borrowed: NULL once it is gone */
     tls_engine *engine;   /* owned */
-    const corolla_native_protocol *native; /* borrowed: static; NULL unless the protocol takes bytes in C */
+    const corolla_native_protocol *native; /* borrowed: static; NULL unless the protocol may take bytes in C */
     corolla_alarm alarm;                   /* of the handshake, then of the shutdown */
     corolla_deferred flush;                /* while writes are held back for the end of the turn */
     tls_backlog backlog;

@@ -12,7 +12,7 @@ tls_set_protocol(TlsTransport *t, PyObject *protocol)
     }
     t->buffered = buffered;
     t->switched = true;
-    t->native = corolla_native_of(t->state, protocol);
+    t->native = corolla_native_of_type(t->state, protocol);
     Py_XSETREF(t->protocol, Py_NewRef(protocol));
     return 0;
 }
