@@ -30,6 +30,7 @@ read_where(corolla_stream *s, size_t hint, void **buf, size_t *len)
         }
         t->by_method = rc > 0;
         if (*buf != NULL) {
+            Py_CLEAR(t->landing);
             return 0;
         }
     }

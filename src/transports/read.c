@@ -76,6 +76,7 @@ land(TcpTransport *t, size_t hint, void **buf, size_t *len)
         }
         t->by_method = rc > 0;
         if (*buf != NULL) {
+            Py_CLEAR(t->landing);
             return 0;
         }
     }

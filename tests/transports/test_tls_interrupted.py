@@ -12,7 +12,7 @@ import corolla
 import pytest
 from certificates import client_context
 from transports.support import settled
-from transports.test_tls_within import over_pipes
+from transports.test_tls_within import Talker, over_pipes
 from transports.tls_support import tls_pair
 
 RECORD = 16_384
@@ -355,6 +355,79 @@ def test_signal_while_sealing(run, reports, raised):
     run(main())
     assert [type(context["exception"]) for context in reports] == [raised] * (raised is ZeroDivisionError)
     reports.clear()
+
+
+@pytest.mark.parametrize("method", ["write", "writelines"])
+def test_written_from_within_the_last_send(run, method):
+    """Behind the records there is something else for the wire, whose arrival makes the protocol write: that goes, too."""
+    stir = []
+
+    class Stirring(ssl.SSLObject):
+        def read(self, len=1024, buffer=None):
+            try:
+                return super().read(len)
+            finally:
+                if stir:
+                    self.write(stir.pop())  # as the answer to a KeyUpdate would be
+
+    class Ours(Talker):
+        def data_received(self, data):
+            super().data_received(data)
+            if data == b"come again":
+                self.transport.write(b"late")
+
+    class Theirs(Talker):
+        def data_received(self, data):
+            super().data_received(data)
+            if data == b"hello":
+                stir.append(b"stirred")
+                self.transport.write(b"come")
+            elif data == b"stirred":
+                self.transport.write(b"come again")
+
+    async def main():
+        context = client_context()
+        context.sslobject_class = Stirring
+        ours, theirs = await over_pipes(Ours, Theirs, context)
+        ours.transport.write(b"hello") if method == "write" else ours.transport.writelines([b"hel", b"lo"])
+        assert theirs.data == b"hellostirredlate"
+        assert ours.transport.get_write_buffer_size() == 0
+        ours.transport.abort()
+        theirs.transport.abort()
+
+    run(main())
+
+
+def test_more_comes_where_nothing_is_read(run):
+    """From inside the read that finds nothing: it is read before anything else comes."""
+    hook = []
+
+    class Last(ssl.SSLObject):
+        def read(self, len=1024, buffer=None):
+            try:
+                return super().read(len)
+            except ssl.SSLWantReadError:
+                if hook:
+                    hook.pop()()
+                raise
+
+    async def main():
+        context = client_context()
+        context.sslobject_class = Last
+        ours, theirs = await over_pipes(context=context)
+        pipe = ours.transport._ssl_protocol._transport
+        pipe.reading = False
+        theirs.transport.write(b"first")
+        theirs.transport.write(b"second")
+        first, second = pipe.waiting
+        hook.append(lambda: pipe.protocol.data_received(second))
+        pipe.protocol.data_received(first)
+        assert not hook
+        assert ours.data == b"firstsecond"
+        ours.transport.abort()
+        theirs.transport.abort()
+
+    run(main())
 
 
 def test_record_of_the_ssl_module(run):

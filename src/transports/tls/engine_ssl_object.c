@@ -24,6 +24,7 @@ typedef struct SslEngine {
     tls_records records;
     bool own_bios; /* they are the ssl module's, whatever is in it now: lent memory is not kept */
     bool rest;     /* of a record that did not fit is in the SSL object */
+    bool fed;      /* since the read that is going on began */
 } SslEngine;
 
 static SslEngine *
@@ -130,6 +131,7 @@ ssl_feed(tls_engine *engine, const void *buf, size_t n)
     }
     Py_DECREF(done);
     tls_records_feed(&e->records, buf, n);
+    e->fed = true;
     return (ssize_t)n;
 }
 
@@ -274,11 +276,12 @@ static ssize_t
 ssl_read(tls_engine *engine, void *buf, size_t len)
 {
     SslEngine *e = ssl_of(engine);
+    e->fed = false;
     ssize_t n = engine->plain ? read_plain(e, buf, len) : read_subclass(e, buf, len);
     if (n <= 0) {
-        engine->stirred = true; /* a record that held no data may want an answer */
-        if (n != TLS_FAILED) {  /* a signal's handler may have raised: there is more */
-            e->records.whole = 0;
+        engine->stirred = true;                          /* a record that held no data may want an answer */
+        if (n != TLS_FAILED) {                           /* a signal's handler may have raised: there is more */
+            e->records.whole = e->fed && n == TLS_AGAIN; /* by code that ran in there */
             e->rest = false;
         }
         return n;

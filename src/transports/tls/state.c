@@ -295,7 +295,7 @@ tls_came(TlsTransport *t, const void *buf, size_t n)
     }
     leave_task(t);
     tls_wire wire = {buf, n, false};
-    if (t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING) {
+    if (t->stage == TLS_WRAPPED || t->stage == TLS_FLUSHING || t->pumping) {
         wire.thrift = is_quiet(t);
         return tls_pump(t, &wire);
     }

@@ -266,14 +266,13 @@ seal_some(TlsTransport *t, Sealed *sealed, bool *again)
     return 0;
 }
 
-/* 0, or -1 with an exception. */
+/* *again: the engine wants something of the peer's first: a renegotiation, what comes will let it go on. 0 or -1. */
 static int
-seal_backlog(TlsTransport *t, bool all)
+seal_backlog(TlsTransport *t, bool all, bool *again)
 {
-    bool again = false;
-    while (may_seal(t, all) && !again) { /* again: a renegotiation, what comes from the peer will let it go on */
+    while (may_seal(t, all) && !*again) {
         Sealed sealed = {.count = 0};
-        int rc = seal_some(t, &sealed, &again);
+        int rc = seal_some(t, &sealed, again);
         if (send_off(t, &sealed, rc) < 0) {
             return -1;
         }
@@ -284,11 +283,15 @@ seal_backlog(TlsTransport *t, bool all)
 int
 tls_seal(TlsTransport *t, bool all)
 {
+    bool again = false;
+    int rc;
     if (t->backlog.count == 0 || t->sealing) {
         return 0;
     }
-    t->sealing = true;
-    int rc = stop_sealing(t, seal_backlog(t, all));
+    do { /* what is sent last may have been answered from within, and written to again */
+        t->sealing = true;
+        rc = stop_sealing(t, seal_backlog(t, all, &again));
+    } while (rc == 0 && may_seal(t, all) && !again);
     if (rc < 0) {
         rc = tls_fatal(t, "Fatal error on SSL protocol");
         if (rc < 0) {
