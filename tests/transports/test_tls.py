@@ -501,6 +501,31 @@ def test_truncated(run):
     run(main())
 
 
+@pytest.mark.parametrize("when", ["reading", "paused", "closing"])
+def test_truncated_is_not_answered(run, when):
+    """asyncio says no close_notify to a peer whose end has come without one."""
+
+    async def main():
+        async with tls_pair() as (transport, protocol, peer):
+            loop = asyncio.get_running_loop()
+            if when == "paused":
+                transport.pause_reading()
+            elif when == "closing":
+                transport.close()
+                assert await loop.sock_recv(peer.sock, 100)  # ours came before
+            await peer.send(peer.tls.write(b"last") and peer.records())
+            peer.sock.shutdown(socket.SHUT_WR)
+            if when == "paused":
+                await turns(20)
+                assert protocol.names() == ["connection_made"]
+                transport.resume_reading()
+            assert await protocol.lost() is None
+            assert await loop.sock_recv(peer.sock, 100) == b""
+            assert "eof_received" in protocol.names()
+
+    run(main())
+
+
 def test_eof_received_true_has_no_effect(run, caplog):
     async def main():
         async with tls_pair() as (_, protocol, peer):

@@ -91,7 +91,11 @@ tls_shut(TlsTransport *t)
     if (listened_to < 0) {
         return tls_fatal(t, "Fatal error on SSL protocol");
     }
-    int rc = engine->ops->shutdown(engine);
+    int rc = 0;
+    if (!t->eof) { /* else there is nobody to say close_notify to: asyncio does not */
+        rc = engine->ops->shutdown(engine);
+        t->notified = t->notified || rc == 0; /* if not by discard(), then by this */
+    }
     if (t->stage != TLS_SHUTDOWN) { /* by code of somebody's that it runs */
         return tls_drop_exception();
     }
@@ -117,7 +121,6 @@ tls_shut(TlsTransport *t)
         return tls_drop_exception();
     }
     if (rc == 0) {
-        t->notified = true; /* if not by discard(), then by the engine's shutdown() */
         int told = tls_tell_eof(t);
         if (told < 0 || t->stage != TLS_SHUTDOWN) {
             return told;
