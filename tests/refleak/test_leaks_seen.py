@@ -25,7 +25,7 @@ def test_leaks_are_seen(what):
         else:
             kept.append(bytes(5000))
 
-    rounds = 100 if what == "descriptor" else 1000
+    rounds = 20 if what == "descriptor" else 1000
     try:
         excess = grown(leak, rounds)
     finally:
