@@ -46,6 +46,22 @@ pipe_fatal(PipeTransport *t, const char *message)
     return rc;
 }
 
+enum { PIPE_HOLDS = 64 * 1024, PIPE_GROWN = 256 * 1024 }; /* bytes: the kernel's default, and ours for a busy one */
+
+/* Two processes on two processors would wait for each other at every 64 KiB. Only pipes that are busy get more, since the kernel
+ * gives a user no more than 64 MiB for all; where it refuses, things stay as they are. */
+void
+pipe_grow(PipeTransport *t)
+{
+    if (t->grown || t->stream.closed || t->protocol == NULL || !Py_IS_TYPE(t->protocol, t->state->process_pipe_type)) {
+        return;
+    }
+    t->grown = true;
+    if (fcntl(t->watched, F_GETPIPE_SZ) == PIPE_HOLDS) {
+        (void)fcntl(t->watched, F_SETPIPE_SZ, PIPE_GROWN);
+    }
+}
+
 int
 pipe_fatal_errno(PipeTransport *t, ssize_t err, const char *message)
 {

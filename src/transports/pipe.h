@@ -44,6 +44,7 @@ struct PipeTransport {
     bool paused;          /* pause_reading() */
     bool by_method;       /* a native protocol wants what comes by data_received() for now */
     bool protocol_paused; /* pause_writing() was the last of the two that was called */
+    bool grown;           /* pipe_grow() has been here */
 };
 
 static inline PipeTransport *
@@ -64,6 +65,8 @@ int pipe_report(PipeTransport *t, const char *message);
 /* Takes the exception being raised, reports it unless it is ordinary, and closes with it. 0, or -1 with KeyboardInterrupt
  * or SystemExit. */
 int pipe_fatal(PipeTransport *t, const char *message);
+/* More goes through a child's pipe than it holds: it is to hold more. */
+void pipe_grow(PipeTransport *t);
 int pipe_fatal_errno(PipeTransport *t, ssize_t err, const char *message); /* err: -errno */
 /* Nothing is read or written from here on, and connection_lost(exc) is queued; exc may be NULL. Once. 0 or -1. */
 int pipe_force_close(PipeTransport *t, PyObject *exc);

@@ -147,6 +147,9 @@ send_chunk(PipeTransport *t, corolla_chunk chunk)
         t->lost_writes++;
         return pipe_fatal_errno(t, err, "Fatal write error on pipe transport");
     }
+    if (t->stream.queued > 0) {
+        pipe_grow(t);
+    }
     pipe_update_hold(t);
     return 0;
 }

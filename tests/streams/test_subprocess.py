@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import inspect
 import logging
@@ -927,3 +928,23 @@ def test_half_made():
     ):
         with pytest.raises(RuntimeError, match="not initialized"):
             call()
+
+
+def test_a_busy_pipe_grows(run):
+    """Only one that more goes through than it holds; the kernel has an allowance for each user."""
+
+    async def main():
+        process = await corolla.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+        pipes = [process._transport.get_pipe_transport(fd).get_extra_info("pipe") for fd in (0, 1)]
+        before = [fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) for pipe in pipes]
+        process.stdin.write(b"little")
+        assert await process.stdout.readexactly(6) == b"little"
+        assert [fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) for pipe in pipes] == before
+        process.stdin.write(b"x" * 1_000_000)
+        after = fcntl.fcntl(pipes[0], fcntl.F_GETPIPE_SZ)
+        assert after == (256 * 1024 if before[0] == 64 * 1024 else before[0])  # less: the user is over the allowance
+        assert await process.stdout.readexactly(1_000_000) == b"x" * 1_000_000
+        process.stdin.close()
+        assert await process.wait() == 0
+
+    run(main())
