@@ -46,7 +46,7 @@ pipe_fatal(PipeTransport *t, const char *message)
     return rc;
 }
 
-enum { PIPE_HOLDS = 64 * 1024, PIPE_GROWN = 256 * 1024 }; /* bytes: the kernel's default, and ours for a busy one */
+enum { PIPE_GROWN = 256 * 1024 }; /* bytes: what a busy one holds */
 
 /* Two processes on two processors would wait for each other at every 64 KiB. Only pipes that are busy get more, since the kernel
  * gives a user no more than 64 MiB for all; where it refuses, things stay as they are. */

@@ -65,6 +65,7 @@ int pipe_report(PipeTransport *t, const char *message);
 /* Takes the exception being raised, reports it unless it is ordinary, and closes with it. 0, or -1 with KeyboardInterrupt
  * or SystemExit. */
 int pipe_fatal(PipeTransport *t, const char *message);
+enum { PIPE_HOLDS = 64 * 1024 }; /* bytes, unless somebody has asked for more: pipe(7) */
 /* More goes through a child's pipe than it holds: it is to hold more. */
 void pipe_grow(PipeTransport *t);
 int pipe_fatal_errno(PipeTransport *t, ssize_t err, const char *message); /* err: -errno */

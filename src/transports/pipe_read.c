@@ -5,8 +5,6 @@
 
 /* ---- The stream ---------------------------------------------------------------------------- */
 
-enum { FULL = 64 * 1024 }; /* bytes in one read: all that the kernel's pipes hold */
-
 /* What takes the bytes without a method's being called, borrowed, in *taker; NULL when there is nothing of the kind. */
 static const corolla_native_protocol *
 native_of(PipeTransport *t, PyObject **taker)
@@ -100,7 +98,7 @@ read_came(corolla_stream *s, void *buf, ssize_t n)
     int rc;
     Py_INCREF(t);
     if (n > 0) {
-        if (n >= FULL) {
+        if (n >= PIPE_HOLDS) {
             pipe_grow(t);
         }
         rc = deliver_data(t, buf, n);

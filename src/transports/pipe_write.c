@@ -147,7 +147,7 @@ send_chunk(PipeTransport *t, corolla_chunk chunk)
         t->lost_writes++;
         return pipe_fatal_errno(t, err, "Fatal write error on pipe transport");
     }
-    if (t->stream.queued > 0) {
+    if (t->stream.queued > 0 && t->stream.flush.next == NULL) { /* refused, not held for the end of the turn */
         pipe_grow(t);
     }
     pipe_update_hold(t);

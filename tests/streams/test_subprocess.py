@@ -937,8 +937,10 @@ def test_a_busy_pipe_grows(run):
         process = await corolla.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
         pipes = [process._transport.get_pipe_transport(fd).get_extra_info("pipe") for fd in (0, 1)]
         before = [fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) for pipe in pipes]
-        process.stdin.write(b"little")
-        assert await process.stdout.readexactly(6) == b"little"
+        for _ in range(5):
+            for _ in range(3):  # in one turn: they learn to wait for each other
+                process.stdin.write(b"little")
+            assert await process.stdout.readexactly(18) == b"little" * 3
         assert [fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) for pipe in pipes] == before
         process.stdin.write(b"x" * 1_000_000)
         after = fcntl.fcntl(pipes[0], fcntl.F_GETPIPE_SZ)
